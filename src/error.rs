@@ -1,0 +1,580 @@
+//! Error types: one per operation, small and exhaustive; the open sets of causes are `#[non_exhaustive]`.
+//!
+//! Every message says what happened, with numbers, why, and what to do.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Names why a connection ended.
+///
+/// # Examples
+/// ```
+/// let (mut left, right) = ringway::pair(&ringway::Config::new())?;
+/// drop(right);
+/// let end = left.recv().unwrap_err();
+/// assert_eq!(end.reason(), &ringway::CloseReason::PeerClosed);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer said that it would send (or read) no more: it dropped its handle or closed it.
+    PeerClosed,
+    /// The peer's process ended, or lost its socket, without saying good-bye.
+    PeerDied {
+        /// Process id as the kernel reported it at the handshake; a name for logs, never an identity.
+        pid: u32,
+    },
+    /// The peer broke the protocol. It was disconnected; nothing of the bad record was delivered.
+    Violation(Violation),
+    /// The handle was created before a `fork` and is used in the child. Connect anew there.
+    Forked,
+    /// The operating system refused to wait or to ring (its error number).
+    Os {
+        /// `errno` of the failed call.
+        errno: i32,
+    },
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PeerClosed => f.write_str("the peer closed its side; connect again to go on"),
+            Self::PeerDied { pid } => {
+                write!(f, "the peer (process {pid}) died without closing; connect again to go on")
+            }
+            Self::Violation(violation) => write!(f, "{violation}; the connection was ended, connect again"),
+            Self::Forked => f.write_str(
+                "this handle belongs to the parent process; a child made by fork must connect for itself",
+            ),
+            Self::Os { errno } => {
+                write!(f, "waiting failed: {}; connect again", io::Error::from_raw_os_error(*errno))
+            }
+        }
+    }
+}
+
+/// Names the rule of the shared-memory protocol that a peer broke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// A consumer said that it had read up to a position that it cannot have reached.
+    Position {
+        /// Position that the peer wrote, in bytes since the start of the ring.
+        seen: u64,
+        /// Last legal position that it wrote before.
+        last: u64,
+        /// Position up to which we have published.
+        published: u64,
+    },
+    /// A record header is not one that any sender may write.
+    Header {
+        /// The header word as it was read.
+        word: u64,
+    },
+    /// A record claims more bytes than the agreed maximum or than the ring has left.
+    Length {
+        /// Bytes that the record would occupy, its header included.
+        claimed: u64,
+        /// Bytes that it could occupy at most.
+        max: u64,
+    },
+    /// More padding records in a row than any sender needs.
+    Padding,
+    /// A fragment out of turn: a part without a beginning, or a beginning inside another message.
+    Fragment {
+        /// Kind of the record that came, as in the header.
+        kind: u8,
+    },
+    /// The parts of a message add up to more than the agreed maximum.
+    MessageBytes {
+        /// Bytes so far, the last part included.
+        bytes: u64,
+        /// Agreed maximum in bytes.
+        max: u64,
+    },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Position { seen, last, published } => write!(
+                f,
+                "protocol violation: the peer claims to have read up to {seen}, but it stood at {last} and only {published} bytes were published"
+            ),
+            Self::Header { word } => {
+                write!(f, "protocol violation: {word:#018x} is not a record header")
+            }
+            Self::Length { claimed, max } => write!(
+                f,
+                "protocol violation: a record claims {claimed} bytes but at most {max} are possible there"
+            ),
+            Self::Padding => f.write_str("protocol violation: a run of padding records without a message"),
+            Self::Fragment { kind } => {
+                write!(f, "protocol violation: a record of kind {kind} came out of turn between fragments")
+            }
+            Self::MessageBytes { bytes, max } => write!(
+                f,
+                "protocol violation: a fragmented message grew to {bytes} bytes but at most {max} were agreed"
+            ),
+        }
+    }
+}
+
+impl Error for Violation {}
+
+/// Tells why `try_send` and `try_claim` did not take a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrySendError {
+    /// No room at this moment; the receiver must read first.
+    Full,
+    /// The message can never be sent this way.
+    TooLarge {
+        /// Bytes of the message.
+        len: usize,
+        /// Bytes that would fit: one record for the try- and claim-verbs, a whole message for `send`.
+        max: usize,
+    },
+    /// The operating system has no memory for the next part of the ring (first lap only); try again later.
+    NoMemory {
+        /// `errno` of the failed allocation.
+        errno: i32,
+    },
+    /// The connection has ended.
+    Closed(CloseReason),
+}
+
+/// Tells why `send` and `claim` did not take a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SendError {
+    /// The message can never be sent this way; see [`TrySendError::TooLarge`].
+    TooLarge {
+        /// Bytes of the message.
+        len: usize,
+        /// Bytes that would fit.
+        max: usize,
+    },
+    /// The operating system has no memory for the next part of the ring (first lap only); try again later.
+    NoMemory {
+        /// `errno` of the failed allocation.
+        errno: i32,
+    },
+    /// The connection has ended.
+    Closed(CloseReason),
+}
+
+/// Tells why a send with a time-out did not take a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SendTimeoutError {
+    /// There was no room before the time was up. Nothing of the message will be delivered.
+    Timeout,
+    /// The message can never be sent this way; see [`TrySendError::TooLarge`].
+    TooLarge {
+        /// Bytes of the message.
+        len: usize,
+        /// Bytes that would fit.
+        max: usize,
+    },
+    /// The operating system has no memory for the next part of the ring (first lap only); try again later.
+    NoMemory {
+        /// `errno` of the failed allocation.
+        errno: i32,
+    },
+    /// The connection has ended.
+    Closed(CloseReason),
+}
+
+/// Tells why `try_recv` has no message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TryRecvError {
+    /// Nothing has arrived.
+    Empty,
+    /// The connection has ended and everything that was committed before has been delivered.
+    Closed(CloseReason),
+}
+
+/// Tells why `recv` has no message: the connection has ended, and everything before has been delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecvError(pub(crate) CloseReason);
+
+/// Tells why `recv_timeout` has no message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecvTimeoutError {
+    /// Nothing arrived before the time was up.
+    Timeout,
+    /// The connection has ended and everything that was committed before has been delivered.
+    Closed(CloseReason),
+}
+
+impl RecvError {
+    /// Returns why the connection ended.
+    pub fn reason(&self) -> &CloseReason {
+        &self.0
+    }
+}
+
+fn too_large(f: &mut fmt::Formatter<'_>, len: usize, max: usize) -> fmt::Result {
+    write!(f, "a message of {len} bytes cannot be sent this way, at most {max} fit; split it, use `send` (which fragments), or raise ring_bytes or message_bytes_max")
+}
+
+fn no_memory(f: &mut fmt::Formatter<'_>, errno: i32) -> fmt::Result {
+    let cause = io::Error::from_raw_os_error(errno);
+    write!(f, "no memory for the next part of the ring ({cause}); free some and try again")
+}
+
+impl fmt::Display for TrySendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the ring is full; the receiver must read first, try again or use `send`"),
+            Self::TooLarge { len, max } => too_large(f, *len, *max),
+            Self::NoMemory { errno } => no_memory(f, *errno),
+            Self::Closed(reason) => reason.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { len, max } => too_large(f, *len, *max),
+            Self::NoMemory { errno } => no_memory(f, *errno),
+            Self::Closed(reason) => reason.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for SendTimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("no room came free in time; the receiver reads too slowly or not at all"),
+            Self::TooLarge { len, max } => too_large(f, *len, *max),
+            Self::NoMemory { errno } => no_memory(f, *errno),
+            Self::Closed(reason) => reason.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for TryRecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("no message has arrived; try again or use `recv`"),
+            Self::Closed(reason) => reason.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for RecvTimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("no message arrived in time"),
+            Self::Closed(reason) => reason.fmt(f),
+        }
+    }
+}
+
+fn violation_of(reason: &CloseReason) -> Option<&(dyn Error + 'static)> {
+    match reason {
+        CloseReason::Violation(violation) => Some(violation),
+        _ => None,
+    }
+}
+
+macro_rules! error_with_reason {
+    ($($name:ident),*) => {$(
+        impl Error for $name {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                match self {
+                    Self::Closed(reason) => violation_of(reason),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+
+error_with_reason!(TrySendError, SendError, SendTimeoutError, TryRecvError, RecvTimeoutError);
+
+impl Error for RecvError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        violation_of(&self.0)
+    }
+}
+
+/// Tells why a peer turned a connection down, as it said so in its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The other side speaks another version of the protocol or lays memory out differently.
+    Version,
+    /// A feature that one side requires is unknown to the other.
+    Features,
+    /// The user or group of the connecting process is not allowed here.
+    NotAllowed,
+    /// The listener has as many connections as it may have, in all or for this user.
+    Limit,
+    /// A descriptor was missing, of the wrong type, not sealed, or of another size than announced.
+    Descriptors,
+    /// A field of the hello is out of its bounds.
+    Malformed,
+    /// The listener serves something else than what was asked for.
+    Purpose,
+    /// The listener could not create its own segment.
+    Resources,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Version => "protocol or layout version differs; run the same ringway release on both sides",
+            Self::Features => "a required feature is unknown to the other side; update it",
+            Self::NotAllowed => "the connecting user is not on the allow-list; see Config::allow_uid and allow_gid",
+            Self::Limit => "the connection limit is reached, in all or for this user; raise it or close others",
+            Self::Descriptors => "a descriptor was missing, of the wrong type, unsealed or of the wrong size",
+            Self::Malformed => "a field of the hello is out of bounds",
+            Self::Purpose => "the listener serves another purpose than the one asked for",
+            Self::Resources => "the listener ran out of memory or descriptors; see its log",
+        })
+    }
+}
+
+/// Tells why a name or path cannot be used for a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NameError {
+    /// A name has 1 to 64 characters out of `A-Z a-z 0-9 . _ -`, and does not begin with a dot.
+    Invalid {
+        /// The name as given.
+        name: String,
+    },
+    /// The path of the socket is longer than the operating system allows.
+    TooLong {
+        /// The path of the socket.
+        path: PathBuf,
+        /// Bytes that it may have at most.
+        max: usize,
+    },
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid { name } => write!(
+                f,
+                "{name:?} is not a name: use 1 to 64 characters of A-Z a-z 0-9 . _ - not beginning with a dot, or a path with a slash"
+            ),
+            Self::TooLong { path, max } => write!(
+                f,
+                "the socket path {} has more than {max} bytes; choose a shorter name or set RINGWAY_DIR to a shorter directory",
+                path.display()
+            ),
+        }
+    }
+}
+
+/// Tells why a listener could not be bound.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The name is not usable.
+    Name(NameError),
+    /// Another living process listens there.
+    InUse {
+        /// Path of the socket.
+        path: PathBuf,
+    },
+    /// Something that is not ours occupies the place of the socket or of its directory.
+    Occupied {
+        /// Path of what is in the way.
+        path: PathBuf,
+        /// What it is and what to do.
+        what: String,
+    },
+    /// A setting of the configuration is out of bounds.
+    Config(ConfigError),
+    /// The operating system refused.
+    Os {
+        /// What was tried.
+        action: &'static str,
+        /// Path that it was tried on.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(error) => error.fmt(f),
+            Self::InUse { path } => {
+                write!(f, "{} is in use by a living listener; stop it or choose another name", path.display())
+            }
+            Self::Occupied { path, what } => write!(f, "{} cannot be used: {what}", path.display()),
+            Self::Config(error) => error.fmt(f),
+            Self::Os { action, path, source } => write!(f, "cannot {action} {}: {source}", path.display()),
+        }
+    }
+}
+
+impl Error for BindError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Os { source, .. } => Some(source),
+            Self::Config(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Tells why a connection could not be made.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The name is not usable.
+    Name(NameError),
+    /// Nobody listens there.
+    NoListener {
+        /// Path of the socket that was tried.
+        path: PathBuf,
+    },
+    /// The socket or its directory may not be opened by this user.
+    Permission {
+        /// Path of the socket that was tried.
+        path: PathBuf,
+    },
+    /// The listener turned us down.
+    Refused(Refusal),
+    /// The listener runs as a user that was not expected, or what it sent is not acceptable.
+    Untrusted(Refusal),
+    /// No answer before the time was up.
+    Timeout,
+    /// The listener closed the connection during the handshake.
+    Dropped,
+    /// A setting of the configuration is out of bounds.
+    Config(ConfigError),
+    /// The operating system refused.
+    Os {
+        /// What was tried.
+        action: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(error) => error.fmt(f),
+            Self::NoListener { path } => {
+                write!(f, "nobody listens on {}; start the server first or check the name", path.display())
+            }
+            Self::Permission { path } => write!(
+                f,
+                "no permission to open {}; run as the listener's user, or let it allow yours (Config::allow_uid)",
+                path.display()
+            ),
+            Self::Refused(refusal) => write!(f, "the listener refused: {refusal}"),
+            Self::Untrusted(refusal) => write!(f, "the listener's answer is not acceptable: {refusal}"),
+            Self::Timeout => f.write_str("the listener did not answer in time; it is stopped or overloaded"),
+            Self::Dropped => f.write_str("the listener closed the connection during the handshake; try again"),
+            Self::Config(error) => error.fmt(f),
+            Self::Os { action, source } => write!(f, "cannot {action}: {source}"),
+        }
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Os { source, .. } => Some(source),
+            Self::Config(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Tells why `accept` returned no connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// No handshake was completed (try form: at this moment; time-out form: before the time was up).
+    Timeout,
+    /// The listener was created before a `fork` and is used in the child. Bind anew there.
+    Forked,
+    /// The operating system refused; the listener stays usable.
+    Os {
+        /// What was tried.
+        action: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for AcceptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("no client completed its handshake in time"),
+            Self::Forked => f.write_str(
+                "this listener belongs to the parent process; a child made by fork must bind for itself",
+            ),
+            Self::Os { action, source } => write!(f, "cannot {action}: {source}"),
+        }
+    }
+}
+
+impl Error for AcceptError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Os { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Tells which setting is out of its bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Ring sizes are powers of two from 16 KiB to 1 GiB.
+    RingBytes {
+        /// The size as given, in bytes.
+        ring_bytes: u64,
+    },
+    /// The longest message lies between 1 byte and 1 GiB.
+    MessageBytesMax {
+        /// The limit as given, in bytes.
+        message_bytes_max: u64,
+    },
+    /// A connection limit is 1 to 65,536.
+    Connections {
+        /// The limit as given.
+        connections_max: usize,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RingBytes { ring_bytes } => write!(
+                f,
+                "ring_bytes is {ring_bytes} but must be a power of two from 16384 (16 KiB) to 1073741824 (1 GiB)"
+            ),
+            Self::MessageBytesMax { message_bytes_max } => {
+                write!(f, "message_bytes_max is {message_bytes_max} but must lie between 1 and 1073741824 (1 GiB)")
+            }
+            Self::Connections { connections_max } => {
+                write!(f, "the connection limit is {connections_max} but must lie between 1 and 65536")
+            }
+        }
+    }
+}
+
+impl Error for ConfigError {}

@@ -1,0 +1,138 @@
+//! Putting messages together that came in several records.
+
+use super::record::Kind;
+use crate::error::Violation;
+
+/// Checks the order and the sum of fragments. Memory grows as bytes arrive, never by what a header promises.
+pub(crate) struct Assembly {
+    parts: Vec<u8>,
+    active: bool,
+    message_bytes_max: u64,
+}
+
+/// What to do with a record.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It is a whole message.
+    Whole,
+    /// Append it to the parts; `last` completes the message.
+    Part { last: bool },
+    /// It only says that the parts so far are void.
+    Void,
+}
+
+impl Assembly {
+    /// Makes an empty assembly for messages of at most `message_bytes_max`.
+    pub(crate) fn new(message_bytes_max: u64) -> Self {
+        Self { parts: Vec::new(), active: false, message_bytes_max }
+    }
+
+    /// Decides on a record of `len` payload bytes before anything of it is copied.
+    pub(crate) fn step(&mut self, kind: Kind, len: usize) -> Result<Step, Violation> {
+        let in_turn = match kind {
+            Kind::Data | Kind::FragmentFirst => !self.active,
+            _ => self.active,
+        };
+        let fragment = matches!(kind, Kind::FragmentFirst | Kind::FragmentMiddle | Kind::FragmentLast);
+        // An empty fragment would make no progress and could go on for ever.
+        if !in_turn || fragment && len == 0 {
+            return Err(Violation::Fragment { kind: kind as u8 });
+        }
+        if kind == Kind::FragmentFirst {
+            self.parts = Vec::new();
+        }
+        let bytes = if fragment { self.parts.len() as u64 } else { 0 } + len as u64;
+        if bytes > self.message_bytes_max {
+            return Err(Violation::MessageBytes { bytes, max: self.message_bytes_max });
+        }
+        self.active = matches!(kind, Kind::FragmentFirst | Kind::FragmentMiddle);
+        Ok(match kind {
+            Kind::Data | Kind::Padding => Step::Whole,
+            Kind::FragmentFirst | Kind::FragmentMiddle => Step::Part { last: false },
+            Kind::FragmentLast => Step::Part { last: true },
+            Kind::Abandon => {
+                self.parts = Vec::new();
+                Step::Void
+            }
+        })
+    }
+
+    /// Lends the parts for appending a record to them.
+    pub(crate) fn parts(&mut self) -> &mut Vec<u8> {
+        &mut self.parts
+    }
+
+    /// Forgets a message of which a part was lost.
+    pub(crate) fn lose(&mut self) {
+        self.parts = Vec::new();
+        self.active = false;
+    }
+
+    /// Hands out the completed message.
+    pub(crate) fn message(&self) -> &[u8] {
+        &self.parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_in_order_make_a_message() {
+        let mut assembly = Assembly::new(100);
+        assert_eq!(assembly.step(Kind::Data, 7), Ok(Step::Whole));
+        for (kind, step) in [
+            (Kind::FragmentFirst, Step::Part { last: false }),
+            (Kind::FragmentMiddle, Step::Part { last: false }),
+            (Kind::FragmentLast, Step::Part { last: true }),
+        ] {
+            assert_eq!(assembly.step(kind, 2), Ok(step));
+            assembly.parts().extend_from_slice(&[kind as u8; 2]);
+        }
+        assert_eq!(assembly.message(), [3, 3, 4, 4, 5, 5]);
+        assert_eq!(assembly.step(Kind::Data, 0), Ok(Step::Whole));
+    }
+
+    #[test]
+    fn parts_out_of_turn_are_violations() {
+        for kind in [Kind::FragmentMiddle, Kind::FragmentLast, Kind::Abandon] {
+            let mut assembly = Assembly::new(100);
+            assert_eq!(assembly.step(kind, 1), Err(Violation::Fragment { kind: kind as u8 }));
+        }
+        for kind in [Kind::Data, Kind::FragmentFirst] {
+            let mut assembly = Assembly::new(100);
+            assert!(assembly.step(Kind::FragmentFirst, 1).is_ok());
+            assert_eq!(assembly.step(kind, 1), Err(Violation::Fragment { kind: kind as u8 }));
+        }
+    }
+
+    #[test]
+    fn empty_fragments_are_a_violation_and_empty_messages_are_not() {
+        let mut assembly = Assembly::new(100);
+        assert_eq!(assembly.step(Kind::Data, 0), Ok(Step::Whole));
+        assert!(assembly.step(Kind::FragmentFirst, 0).is_err());
+    }
+
+    #[test]
+    fn the_sum_is_bounded() {
+        let mut assembly = Assembly::new(10);
+        assert_eq!(assembly.step(Kind::Data, 11), Err(Violation::MessageBytes { bytes: 11, max: 10 }));
+        assert!(assembly.step(Kind::FragmentFirst, 8).is_ok());
+        assembly.parts().extend_from_slice(&[0; 8]);
+        assert_eq!(
+            assembly.step(Kind::FragmentMiddle, 3),
+            Err(Violation::MessageBytes { bytes: 11, max: 10 })
+        );
+    }
+
+    #[test]
+    fn an_abandoned_message_leaves_nothing() {
+        let mut assembly = Assembly::new(10);
+        assert!(assembly.step(Kind::FragmentFirst, 8).is_ok());
+        assembly.parts().extend_from_slice(&[0; 8]);
+        assert_eq!(assembly.step(Kind::Abandon, 0), Ok(Step::Void));
+        assert_eq!(assembly.step(Kind::Data, 10), Ok(Step::Whole));
+        assert!(assembly.message().is_empty());
+    }
+}

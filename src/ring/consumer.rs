@@ -1,0 +1,196 @@
+//! The reading end of a ring.
+
+use super::record::{self, Header, Kind};
+use crate::crash;
+use crate::error::Violation;
+use crate::primitive::{Ordering, fence};
+use crate::shm::{Own, Peer, SharedBytes, SharedWord};
+
+/// What a [`Consumer`] is made of: the peer's ring and line, and the word in which we say how far we have read.
+pub(crate) struct ConsumerParts {
+    pub(crate) ring: SharedBytes<Peer>,
+    pub(crate) published: SharedWord<Peer>,
+    pub(crate) intent: SharedWord<Peer>,
+    pub(crate) close: SharedWord<Peer>,
+    pub(crate) consumed: SharedWord<Own>,
+    /// The writer does not wait: check for overruns.
+    pub(crate) overwrite: bool,
+    /// Largest record, header included, in bytes.
+    pub(crate) record_bytes_max: u64,
+    /// Position at which we joined, as the writer said.
+    pub(crate) start: u64,
+}
+
+/// The reading end of a ring. The peer may write anything at any time: every word is read once, bounded against
+/// private values, then used, and no loop is longer than a bound of our own.
+pub(crate) struct Consumer {
+    parts: ConsumerParts,
+    /// Position of the next record.
+    head: u64,
+    /// Position that the producer was last told.
+    released: u64,
+}
+
+/// A record that may be read: its payload lies inside the ring whatever the peer does.
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub(crate) struct Record {
+    pub(crate) kind: Kind,
+    /// Bytes of payload.
+    pub(crate) len: usize,
+    payload: u64,
+    next: u64,
+}
+
+/// What a look at the ring brought.
+#[derive(Debug)]
+pub(crate) enum Polled {
+    /// A record that is not padding.
+    Record(Record),
+    /// Nothing new.
+    Empty,
+    /// The writer of an overwrite ring overtook us; so many bytes are lost, and reading goes on behind them.
+    Lagged(u64),
+}
+
+impl Consumer {
+    /// Makes the reading end that begins at `parts.start`.
+    pub(crate) fn new(parts: ConsumerParts) -> Self {
+        let head = parts.start;
+        Self { parts, head, released: head }
+    }
+
+    /// Says whether anything, padding included, stands at our position.
+    #[inline]
+    pub(crate) fn is_ready(&self) -> bool {
+        self.parts.ring.header(self.head) != 0
+    }
+
+    /// Says whether the writer said that it will publish no more. If so, poll once more: records before it are visible.
+    pub(crate) fn is_closed(&self) -> bool {
+        // Pairs with the store in `Producer::close`.
+        self.parts.close.load_acquire() != 0
+    }
+
+    /// Looks for the next record. Wait-free: one load when there is nothing.
+    #[inline]
+    pub(crate) fn poll(&mut self) -> Result<Polled, Violation> {
+        // A sender pads to the end of the ring and to an alignment, then comes a record: two in a row at most.
+        for _ in 0..=PADDING_RUN_MAX {
+            let word = self.parts.ring.header(self.head);
+            if word != 0 {
+                self.parts.ring.acquire();
+                crash::point("consumer.header_seen");
+            } else if !self.parts.overwrite {
+                return Ok(Polled::Empty);
+            }
+            if self.parts.overwrite && self.overrun() {
+                return self.resume().map(Polled::Lagged);
+            }
+            if word == 0 {
+                return Ok(Polled::Empty);
+            }
+            let header = self.inspect(word)?;
+            let next = self.head + header.total;
+            if header.kind != Kind::Padding {
+                let payload = self.head + record::RECORD_HEADER_BYTES;
+                let len = header.len as usize;
+                return Ok(Polled::Record(Record { kind: header.kind, len, payload, next }));
+            }
+            self.head = next;
+        }
+        Err(Violation::Padding)
+    }
+
+    #[inline]
+    fn inspect(&self, word: u64) -> Result<Header, Violation> {
+        let ring_bytes = self.parts.ring.ring_bytes();
+        let room = ring_bytes - (self.head & (ring_bytes - 1));
+        record::decode(word, room, self.parts.record_bytes_max)
+    }
+
+    /// Appends the payload of a record to `out` and passes on to the next. `Err` carries the bytes lost when the
+    /// writer of an overwrite ring overtook us meanwhile; `out` is then as it was.
+    #[inline]
+    pub(crate) fn take(&mut self, record: Record, out: &mut Vec<u8>) -> Result<Result<(), u64>, Violation> {
+        let before = out.len();
+        let copied = self.parts.ring.copy_out(record.payload, record.len, out);
+        debug_assert!(copied, "the length was bounded by `inspect`");
+        crash::point("consumer.payload_copied");
+        if self.parts.overwrite && self.overrun() {
+            out.truncate(before);
+            return self.resume().map(Err);
+        }
+        self.advance(record);
+        Ok(Ok(()))
+    }
+
+    /// Lends the payload of a record in place; `None` unless the peer is trusted and the ring is lossless.
+    #[inline]
+    pub(crate) fn borrow(&self, record: &Record) -> Option<&[u8]> {
+        if self.parts.overwrite {
+            return None;
+        }
+        self.parts.ring.trusted(record.payload, record.len)
+    }
+
+    /// Passes on to the record after this one. The producer is told later, by [`release`](Self::release).
+    #[inline]
+    pub(crate) fn advance(&mut self, record: Record) {
+        self.head = record.next;
+        crash::point("consumer.advanced");
+    }
+
+    /// Says whether enough was read that the producer should be told, without waiting for the ring to be empty.
+    #[inline]
+    pub(crate) fn owes_release(&self) -> bool {
+        self.head - self.released >= self.parts.ring.ring_bytes() / RELEASE_SHARE
+    }
+
+    /// Tells the producer how far we have read; `true` when that was news.
+    #[inline]
+    pub(crate) fn release(&mut self) -> bool {
+        if self.head == self.released {
+            return false;
+        }
+        let consumed = self.head - self.parts.start;
+        if cfg!(weaken = "consumed_relaxed") {
+            self.parts.consumed.store_relaxed(consumed);
+        } else {
+            // Pairs with the load in `Producer::look_for_room`: everything before was copied out.
+            self.parts.consumed.store_release(consumed);
+        }
+        self.released = self.head;
+        crash::point("consumer.released");
+        true
+    }
+
+    /// Says whether the writer has begun to overwrite what was just read at our position.
+    fn overrun(&self) -> bool {
+        if !cfg!(weaken = "overrun_no_acquire") {
+            // Acquire fence: pairs with the Release fence in `Producer::announce`; if anything read before was
+            // written after it, the intent is seen too.
+            fence(Ordering::Acquire);
+        }
+        let intent = self.parts.intent.load_relaxed();
+        intent.saturating_sub(self.head) > self.parts.ring.ring_bytes()
+    }
+
+    /// Goes to the position published last, always a boundary, and returns how many bytes that skips.
+    #[cold]
+    fn resume(&mut self) -> Result<u64, Violation> {
+        // Pairs with the store in `Producer::publish`.
+        let seen = self.parts.published.load_acquire();
+        if seen < self.head || !seen.is_multiple_of(8) {
+            return Err(Violation::Position { seen, last: self.head, published: seen });
+        }
+        let lost = seen - self.head;
+        self.head = seen;
+        Ok(lost)
+    }
+}
+
+/// More padding records than this in a row are a violation.
+const PADDING_RUN_MAX: usize = 2;
+/// The consumer tells the producer at the latest when it has read this share of the ring.
+const RELEASE_SHARE: u64 = 8;

@@ -1,0 +1,252 @@
+//! Models of the ring for loom: every pair of `docs/ordering.md`, each with a weakened twin that must go red.
+//!
+//! Both sides are spawned, own positions are plain locals, and the number of interleavings is asserted: a model that
+//! explores one proves nothing.
+
+use super::record::Kind;
+use super::*;
+use crate::shm::{loom_ring, loom_word};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Runs a model and asserts that loom tried more than a handful of interleavings.
+fn explore(model: impl Fn() + Sync + Send + 'static) {
+    let count = std::sync::Arc::new(AtomicUsize::new(0));
+    let seen = std::sync::Arc::clone(&count);
+    loom::model(move || {
+        seen.fetch_add(1, Ordering::Relaxed);
+        model();
+    });
+    assert!(count.load(Ordering::Relaxed) > 10, "loom explored only {count:?} interleavings");
+}
+
+/// One producer and `readers` consumers on a ring of `words` words.
+fn ring(words: usize, readers: u64, overwrite: bool) -> (Producer, Vec<Consumer>) {
+    let (own, peer) = loom_ring(words, overwrite);
+    let (published, seen_published) = loom_word();
+    let (intent, seen_intent) = loom_word();
+    let (close, seen_close) = loom_word();
+    let record_bytes_max = own.ring_bytes() / 2;
+    let parts =
+        ProducerParts { ring: own, published, intent, close, overwrite, record_bytes_max, allocate: None };
+    let mut producer = Producer::new(parts);
+    let consumers = (0..readers)
+        .map(|number| {
+            let (consumed, seen_consumed) = loom_word();
+            Consumer::new(ConsumerParts {
+                ring: peer.clone(),
+                published: seen_published.clone(),
+                intent: seen_intent.clone(),
+                close: seen_close.clone(),
+                consumed,
+                overwrite,
+                record_bytes_max,
+                start: producer.add_reader(number, seen_consumed),
+            })
+        })
+        .collect();
+    (producer, consumers)
+}
+
+fn payload(number: u64) -> [u8; 8] {
+    (0x0101_0101_0101_0101 * (number + 1)).to_le_bytes()
+}
+
+fn send(producer: &mut Producer, number: u64) -> bool {
+    let sent = stage(producer, number);
+    producer.publish();
+    sent
+}
+
+fn stage(producer: &mut Producer, number: u64) -> bool {
+    let Ok(reservation) = producer.reserve(8, 8) else { return false };
+    producer.write(&reservation, &payload(number));
+    producer.stage(reservation, Kind::Data, 8);
+    true
+}
+
+/// Takes what is there; checks that it is message `number`.
+fn receive(consumer: &mut Consumer, number: u64) -> bool {
+    let Polled::Record(record) = consumer.poll().unwrap() else { return false };
+    let mut out = Vec::new();
+    consumer.take(record, &mut out).unwrap().unwrap();
+    consumer.release();
+    assert_eq!(out, payload(number), "message {number} is torn");
+    true
+}
+
+/// Passes a full lap over the ring, so that stale payload lies where headers will be looked for.
+fn warm_up(producer: &mut Producer, consumer: &mut Consumer, messages: u64) {
+    for number in 0..messages {
+        assert!(send(producer, number) && receive(consumer, number));
+    }
+}
+
+#[test]
+fn loom_a_message_is_whole_or_absent() {
+    explore(|| {
+        let (mut producer, mut consumers) = ring(8, 1, false);
+        let mut consumer = consumers.remove(0);
+        warm_up(&mut producer, &mut consumer, 3);
+        let writer = loom::thread::spawn(move || {
+            assert!(send(&mut producer, 3));
+            assert!(send(&mut producer, 4));
+        });
+        let reader = loom::thread::spawn(move || {
+            let mut next = 3;
+            for _ in 0..3 {
+                next += u64::from(receive(&mut consumer, next));
+            }
+            next
+        });
+        writer.join().unwrap();
+        assert!(reader.join().unwrap() <= 5);
+    });
+}
+
+#[test]
+fn loom_room_is_reused_only_after_it_was_read() {
+    explore(|| {
+        // Six messages of two words on eight words: the writer must wait for the reader's position.
+        let (mut producer, mut consumers) = ring(8, 1, false);
+        let mut consumer = consumers.remove(0);
+        for number in 0..3 {
+            assert!(send(&mut producer, number));
+        }
+        let writer = loom::thread::spawn(move || {
+            let mut next = 3;
+            for _ in 0..3 {
+                next += u64::from(send(&mut producer, next));
+            }
+        });
+        let reader = loom::thread::spawn(move || {
+            let mut next = 0;
+            for _ in 0..4 {
+                next += u64::from(receive(&mut consumer, next));
+            }
+            assert!(next >= 3, "what was published before is there");
+        });
+        writer.join().unwrap();
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_a_batch_appears_at_once() {
+    explore(|| {
+        let (mut producer, mut consumers) = ring(8, 1, false);
+        let mut consumer = consumers.remove(0);
+        warm_up(&mut producer, &mut consumer, 3);
+        let writer = loom::thread::spawn(move || {
+            // Starts at word 6: the second record is behind the end of the ring.
+            assert!(stage(&mut producer, 3) && stage(&mut producer, 4));
+            producer.publish();
+        });
+        let reader = loom::thread::spawn(move || {
+            for _ in 0..2 {
+                if receive(&mut consumer, 3) {
+                    assert!(receive(&mut consumer, 4), "the second of a batch is missing");
+                    return;
+                }
+            }
+        });
+        writer.join().unwrap();
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_a_padding_record_leads_to_a_whole_message() {
+    explore(|| {
+        let (mut producer, mut consumers) = ring(8, 1, false);
+        let mut consumer = consumers.remove(0);
+        warm_up(&mut producer, &mut consumer, 3);
+        let long = [7_u8; 16];
+        let writer = loom::thread::spawn(move || {
+            // Three words do not fit into the two that are left before the end.
+            let reservation = producer.reserve(16, 8).unwrap();
+            producer.write(&reservation, &long);
+            producer.stage(reservation, Kind::Data, 16);
+            producer.publish();
+        });
+        let reader = loom::thread::spawn(move || {
+            for _ in 0..2 {
+                if let Polled::Record(record) = consumer.poll().unwrap() {
+                    let mut out = Vec::new();
+                    consumer.take(record, &mut out).unwrap().unwrap();
+                    assert_eq!(out, long);
+                    return;
+                }
+            }
+        });
+        writer.join().unwrap();
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_two_readers_get_everything() {
+    explore(|| {
+        let (mut producer, mut consumers) = ring(8, 2, false);
+        assert!((0..3).all(|number| send(&mut producer, number)));
+        let writer = loom::thread::spawn(move || {
+            let mut next = 3;
+            for _ in 0..2 {
+                next += u64::from(send(&mut producer, next));
+            }
+        });
+        let mut second = consumers.remove(1);
+        let reader = loom::thread::spawn(move || {
+            for number in 0..2 {
+                assert!(receive(&mut second, number));
+            }
+        });
+        let mut first = consumers.remove(0);
+        for number in 0..2 {
+            assert!(receive(&mut first, number));
+        }
+        writer.join().unwrap();
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_an_overrun_is_noticed_and_never_delivered() {
+    explore(|| {
+        let (mut producer, mut consumers) = ring(4, 1, true);
+        let mut consumer = consumers.remove(0);
+        assert!(send(&mut producer, 0));
+        let writer = loom::thread::spawn(move || {
+            // Overwrites the message that the reader may be copying.
+            assert!(send(&mut producer, 1) && send(&mut producer, 2));
+        });
+        let reader = loom::thread::spawn(move || {
+            let Polled::Record(record) = consumer.poll().unwrap() else { return };
+            let mut out = Vec::new();
+            match consumer.take(record, &mut out).unwrap() {
+                Ok(()) => assert_eq!(out, payload(0), "delivered what was overwritten"),
+                Err(lost) => assert!(lost > 0 && out.is_empty()),
+            }
+        });
+        writer.join().unwrap();
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_who_sees_the_close_word_sees_every_record_before_it() {
+    explore(|| {
+        let (mut producer, mut consumers) = ring(8, 1, false);
+        let mut consumer = consumers.remove(0);
+        let writer = loom::thread::spawn(move || {
+            assert!(send(&mut producer, 0));
+            producer.close();
+        });
+        let reader = loom::thread::spawn(move || {
+            if consumer.is_closed() {
+                assert!(receive(&mut consumer, 0), "closed, but its last record is missing");
+            }
+        });
+        writer.join().unwrap();
+        reader.join().unwrap();
+    });
+}

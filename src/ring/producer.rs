@@ -1,0 +1,288 @@
+//! The writing end of a ring.
+
+use super::record::{self, Kind};
+use crate::crash;
+use crate::error::Violation;
+use crate::primitive::{Ordering, fence};
+use crate::shm::{Own, Peer, SharedBytes, SharedWord};
+
+/// Makes sure that ring bytes `0..end` have memory behind them; `Err` carries `errno`.
+pub(crate) type Allocate = Box<dyn FnMut(u64) -> Result<(), i32> + Send>;
+
+/// What a [`Producer`] is made of: its ring, its line, and how the ring was created.
+pub(crate) struct ProducerParts {
+    pub(crate) ring: SharedBytes<Own>,
+    pub(crate) published: SharedWord<Own>,
+    pub(crate) intent: SharedWord<Own>,
+    pub(crate) close: SharedWord<Own>,
+    /// Never wait for readers: they find out that they were overrun.
+    pub(crate) overwrite: bool,
+    /// Largest record, header included, in bytes.
+    pub(crate) record_bytes_max: u64,
+    /// Allocates memory ahead of the first lap; `None` when all of it is there.
+    pub(crate) allocate: Option<Allocate>,
+}
+
+/// The writing end of a ring: claims room, fills it, makes it visible.
+///
+/// Everything it needs on the path of a message is private: its own position, and how far the slowest reader had come
+/// when it last looked. It looks again only when the ring seems full.
+pub(crate) struct Producer {
+    parts: ProducerParts,
+    readers: Vec<Reader>,
+    /// Bytes published.
+    tail: u64,
+    /// End of the records that are written but not yet published; `tail` when there are none.
+    staged: u64,
+    /// Header that will be stored at `tail` to publish them; 0 when there are none.
+    first: u64,
+    /// Nothing may be written at or after this position: the slowest reader as last seen, plus the ring.
+    limit: u64,
+    /// Ring bytes that have memory behind them; `u64::MAX` when all have.
+    allocated: u64,
+}
+
+/// Room for one record that nobody can see yet.
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub(crate) struct Reservation {
+    record: u64,
+    len: usize,
+}
+
+/// Tells why there is no room for a record.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// Not until a reader has read on.
+    Full,
+    /// Never: payloads have at most `max` bytes.
+    TooLarge { max: usize },
+    /// The operating system has no memory for this part of the ring.
+    NoMemory { errno: i32 },
+    /// The reader with this number wrote a position that it cannot have reached.
+    Reader { number: u64, violation: Violation },
+}
+
+/// What the producer knows of one reader.
+struct Reader {
+    number: u64,
+    consumed: SharedWord<Peer>,
+    /// Position at which it joined; its word counts from there.
+    start: u64,
+    /// How far it had read when we last looked, counted from `start`.
+    seen: u64,
+}
+
+impl Reservation {
+    /// Returns the position of the payload.
+    pub(crate) fn payload(&self) -> u64 {
+        self.record + record::RECORD_HEADER_BYTES
+    }
+
+    /// Returns the payload bytes that were asked for.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Producer {
+    /// Makes the writing end of a fresh ring. Without readers nothing is ever full.
+    pub(crate) fn new(parts: ProducerParts) -> Self {
+        let allocated = if parts.allocate.is_some() { 0 } else { u64::MAX };
+        let mut producer =
+            Self { parts, readers: Vec::new(), tail: 0, staged: 0, first: 0, limit: 0, allocated };
+        producer.limit = producer.fresh_limit();
+        producer
+    }
+
+    /// Adds a reader and returns where it starts: at our own tail, which is a record boundary.
+    ///
+    /// `consumed` is the word in the reader's own segment that says how many bytes it has read since then.
+    pub(crate) fn add_reader(&mut self, number: u64, consumed: SharedWord<Peer>) -> u64 {
+        assert!(self.staged == self.tail, "invariant: nobody joins inside a batch");
+        self.readers.push(Reader { number, consumed, start: self.tail, seen: 0 });
+        self.limit = self.fresh_limit();
+        self.tail
+    }
+
+    /// Forgets a reader: it no longer holds anything up.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a connection has one reader; routes lose some"))]
+    pub(crate) fn remove_reader(&mut self, number: u64) {
+        self.readers.retain(|reader| reader.number != number);
+        self.limit = self.fresh_limit();
+    }
+
+    /// Returns the largest payload of one record, in bytes.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        (self.parts.record_bytes_max - record::RECORD_HEADER_BYTES) as usize
+    }
+
+    /// Finds room for one record whose payload begins at a multiple of `align` (a power of two, at most 64).
+    ///
+    /// Wait-free; at most one load per reader, and only when the ring looks full. Writes nothing that readers of a
+    /// lossless ring look at.
+    #[inline]
+    pub(crate) fn reserve(&mut self, len: usize, align: u64) -> Result<Reservation, NoRoom> {
+        debug_assert!(align.is_power_of_two() && align <= 64);
+        if len > self.payload_bytes_max() {
+            return Err(NoRoom::TooLarge { max: self.payload_bytes_max() });
+        }
+        let record = self.place(record::total_bytes(len as u64), align);
+        // The header after the record is zeroed when it is published, so it needs room too.
+        let end = record + record::total_bytes(len as u64) + record::RECORD_HEADER_BYTES;
+        if end > self.limit {
+            self.look_for_room(end)?;
+        }
+        if end > self.allocated {
+            self.allocate_ahead(end)?;
+        }
+        if self.parts.overwrite {
+            self.announce(end);
+        }
+        crash::point("producer.reserved");
+        Ok(Reservation { record, len })
+    }
+
+    /// Returns the position of the next record: behind what is staged, aligned, and not across the end of the ring.
+    #[inline]
+    fn place(&self, total: u64, align: u64) -> u64 {
+        let ring_bytes = self.parts.ring.ring_bytes();
+        let aligned = |at: u64| (at + record::RECORD_HEADER_BYTES).next_multiple_of(align.max(8)) - 8;
+        let record = aligned(self.staged);
+        let index = self.staged & (ring_bytes - 1);
+        if index + (record - self.staged) + total <= ring_bytes {
+            return record;
+        }
+        aligned(self.staged - index + ring_bytes)
+    }
+
+    /// Copies a payload into reserved room.
+    #[inline]
+    pub(crate) fn write(&mut self, reservation: &Reservation, payload: &[u8]) {
+        self.parts.ring.copy_in(reservation.payload(), payload);
+        crash::point("producer.payload_written");
+    }
+
+    /// Lends reserved room for building the payload in place.
+    #[cfg(not(loom))]
+    pub(crate) fn window(&mut self, reservation: &Reservation) -> &mut [u8] {
+        self.parts.ring.window(reservation.payload(), reservation.len)
+    }
+
+    /// Chains a filled record to what will be published next; `len` may be less than was reserved.
+    #[inline]
+    pub(crate) fn stage(&mut self, reservation: Reservation, kind: Kind, len: usize) {
+        debug_assert!(len <= reservation.len);
+        if reservation.record != self.staged {
+            self.stage_padding(reservation.record);
+        }
+        self.chain(reservation.record, record::encode(kind, len as u32));
+        self.staged = reservation.record + record::total_bytes(len as u64);
+        crash::point("producer.staged");
+    }
+
+    /// Fills the gap before a record: up to the end of the ring, then up to the alignment asked for.
+    fn stage_padding(&mut self, record: u64) {
+        let ring_bytes = self.parts.ring.ring_bytes();
+        let mut at = self.staged;
+        while at < record {
+            let lap_end = (at & !(ring_bytes - 1)) + ring_bytes;
+            let next = record.min(lap_end);
+            let len = (next - at - record::RECORD_HEADER_BYTES) as u32;
+            self.chain(at, record::encode(Kind::Padding, len));
+            at = next;
+        }
+    }
+
+    #[inline]
+    fn chain(&mut self, position: u64, header: u64) {
+        if position == self.tail && !cfg!(weaken = "batch_first_early") {
+            self.first = header;
+        } else {
+            self.first = if position == self.tail { header } else { self.first };
+            // Relaxed inside: readers come here only through the first header, which is released last.
+            self.parts.ring.stage_header(position, header);
+        }
+    }
+
+    /// Makes everything staged visible at once: zeroes the header after it, then releases the first.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        if self.first == 0 {
+            return;
+        }
+        if !cfg!(weaken = "zero_after_publish") {
+            self.parts.ring.stage_header(self.staged, 0);
+        }
+        crash::point("producer.zeroed");
+        self.parts.ring.publish_header(self.tail, self.first);
+        if cfg!(weaken = "zero_after_publish") {
+            self.parts.ring.stage_header(self.staged, 0);
+        }
+        crash::point("producer.published");
+        self.tail = self.staged;
+        self.first = 0;
+        if self.parts.overwrite {
+            // Pairs with the load in `Consumer::resume`: an overrun reader finds a boundary here.
+            self.parts.published.store_release(self.tail);
+        }
+    }
+
+    /// Says that nothing will be published any more. What is staged is dropped.
+    pub(crate) fn close(&mut self) {
+        self.first = 0;
+        self.staged = self.tail;
+        self.parts.published.store_relaxed(self.tail);
+        // Pairs with the load in `Consumer::is_closed`: who sees it also sees every record before it.
+        self.parts.close.store_release(1);
+        crash::point("close.word_stored");
+    }
+
+    /// Announces what is about to be overwritten, before the first byte of it changes.
+    fn announce(&mut self, end: u64) {
+        self.parts.intent.store_relaxed(end);
+        if !cfg!(weaken = "overrun_no_release") {
+            // Release fence: pairs with the Acquire fence in `Consumer::overrun`; a reader that saw any byte
+            // written after it also sees the intent.
+            fence(Ordering::Release);
+        }
+    }
+
+    #[cold]
+    fn look_for_room(&mut self, end: u64) -> Result<(), NoRoom> {
+        for reader in &mut self.readers {
+            // Pairs with the store in `Consumer::release`: what the reader has copied out may be overwritten.
+            let seen = reader.consumed.load_acquire();
+            let published = self.tail - reader.start;
+            if seen < reader.seen || seen > published || !seen.is_multiple_of(8) {
+                let violation = Violation::Position { seen, last: reader.seen, published };
+                return Err(NoRoom::Reader { number: reader.number, violation });
+            }
+            reader.seen = seen;
+        }
+        self.limit = self.fresh_limit();
+        if end > self.limit { Err(NoRoom::Full) } else { Ok(()) }
+    }
+
+    fn fresh_limit(&self) -> u64 {
+        let slowest = self.readers.iter().map(|reader| reader.start + reader.seen).min();
+        match slowest {
+            Some(slowest) if !self.parts.overwrite => slowest + self.parts.ring.ring_bytes(),
+            _ => u64::MAX,
+        }
+    }
+
+    #[cold]
+    fn allocate_ahead(&mut self, end: u64) -> Result<(), NoRoom> {
+        let ring_bytes = self.parts.ring.ring_bytes();
+        let target = (end + ALLOCATE_AHEAD_BYTES).next_multiple_of(ALLOCATE_AHEAD_BYTES).min(ring_bytes);
+        if let Some(allocate) = &mut self.parts.allocate {
+            allocate(target).map_err(|errno| NoRoom::NoMemory { errno })?;
+        }
+        self.allocated = if target == ring_bytes { u64::MAX } else { target };
+        Ok(())
+    }
+}
+
+/// During the first lap memory is made sure of this far ahead, so that its lack is an error and not a signal.
+const ALLOCATE_AHEAD_BYTES: u64 = 64 << 10;

@@ -1,0 +1,63 @@
+//! Processors that this process may use.
+
+use std::io;
+
+use rustix::io::Errno;
+use rustix::thread::CpuSet;
+
+/// Number of processors the calling thread may run on; at least 1.
+pub(crate) fn cpu_count() -> usize {
+    match rustix::thread::sched_getaffinity(None) {
+        Ok(set) => (set.count() as usize).max(1),
+        // EINVAL: the machine has more processors than the fixed set holds.
+        Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+/// Processors the calling thread may run on, ascending; empty if the kernel does not tell.
+pub(crate) fn allowed_cpus() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else {
+        return Vec::new();
+    };
+    (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect()
+}
+
+/// Keeps the calling thread on processor `cpu`.
+///
+/// # Errors
+/// EINVAL when there is no such processor or the process may not use it.
+pub(crate) fn pin_current_thread(cpu: usize) -> io::Result<()> {
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(Errno::INVAL.into());
+    }
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+/// Lets another runnable thread have the processor.
+pub(crate) fn yield_now() {
+    std::thread::yield_now();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pinned_thread_is_allowed_one_cpu() {
+        let last = *allowed_cpus().last().unwrap();
+        assert_eq!(cpu_count(), allowed_cpus().len());
+        // A thread of its own: the affinity of the test thread stays.
+        let pinned = std::thread::spawn(move || {
+            pin_current_thread(last).unwrap();
+            allowed_cpus()
+        });
+        assert_eq!(pinned.join().unwrap(), [last]);
+    }
+
+    #[test]
+    fn a_cpu_that_cannot_exist_is_refused() {
+        assert_eq!(pin_current_thread(usize::MAX).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
+}

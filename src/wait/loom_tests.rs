@@ -1,0 +1,106 @@
+//! Models of the sleep/wake protocol for loom, in its fence form.
+
+use super::{Barrier, Look, Sleeper, Waker};
+use crate::primitive::{AtomicU64, Ordering};
+use crate::shm::layout::sleep;
+use crate::shm::loom_word;
+use loom::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+fn explore(model: impl Fn() + Sync + Send + 'static) {
+    let count = std::sync::Arc::new(AtomicUsize::new(0));
+    let seen = std::sync::Arc::clone(&count);
+    loom::model(move || {
+        seen.fetch_add(1, Ordering::Relaxed);
+        model();
+    });
+    assert!(count.load(Ordering::Relaxed) > 10, "loom explored only {count:?} interleavings");
+}
+
+/// A sleeper that has seen `seen` of `messages` counts as asleep for good unless its doorbell was rung.
+fn nobody_sleeps_through(messages: u64, worker: Option<u64>) {
+    explore(move || {
+        let (word, seen_word) = loom_word();
+        let (line, seen_line) = loom_word();
+        let published = Arc::new(AtomicU64::new(0));
+        let ring = Arc::clone(&published);
+        let waking = loom::thread::spawn(move || {
+            let lines = worker.map(|_| -> super::sleep::WorkerLines {
+                let seen_line = std::sync::Mutex::new(Some(seen_line));
+                Box::new(move |_| seen_line.lock().unwrap().take())
+            });
+            let mut waker = Waker::new(seen_word, Barrier::Fence, lines);
+            let mut rung = Vec::new();
+            for message in 1..=messages {
+                ring.store(message, Ordering::Release);
+                if waker.look() == Look::Ring {
+                    rung.push(waker.rung_generation());
+                }
+            }
+            rung
+        });
+        let sleeping = loom::thread::spawn(move || {
+            let mut sleeper = match worker {
+                None => Sleeper::new(word, Barrier::Fence),
+                Some(number) => {
+                    Sleeper::new(word, Barrier::Fence).delegate(number);
+                    Sleeper::new(line, Barrier::Fence)
+                }
+            };
+            let mut seen = 0;
+            for armed in 1..=messages {
+                sleeper.arm();
+                let now = published.load(Ordering::Acquire);
+                if now == seen {
+                    return (seen, armed, true);
+                }
+                sleeper.disarm();
+                seen = now;
+                if seen == messages {
+                    return (seen, armed, false);
+                }
+            }
+            (seen, messages, false)
+        });
+        let rung = waking.join().unwrap();
+        let (seen, generation, asleep) = sleeping.join().unwrap();
+        assert!(rung.is_sorted_by(|earlier, later| earlier < later), "rang twice for one sleep: {rung:?}");
+        let missed = asleep && seen < messages && !rung.contains(&generation);
+        assert!(!missed, "sleep {generation} goes on for ever with a message waiting");
+    });
+}
+
+#[test]
+fn loom_a_sleeper_is_never_missed() {
+    nobody_sleeps_through(1, None);
+}
+
+#[test]
+fn loom_a_second_sleep_is_never_missed() {
+    nobody_sleeps_through(2, None);
+}
+
+#[test]
+fn loom_a_sleeping_worker_is_never_missed() {
+    nobody_sleeps_through(2, Some(5));
+}
+
+#[test]
+fn loom_a_message_after_the_close_word_finds_it() {
+    explore(|| {
+        let (word, seen_word) = loom_word();
+        let closing = loom::thread::spawn(move || Sleeper::new(word, Barrier::Fence).close());
+        let waking = loom::thread::spawn(move || {
+            let mut waker = Waker::new(seen_word, Barrier::Fence, None);
+            for _ in 0..3 {
+                let look = waker.look();
+                assert!(look == Look::Awake || look == Look::Closed && waker.is_closed());
+            }
+            waker
+        });
+        closing.join().unwrap();
+        let mut waker = waking.join().unwrap();
+        assert_eq!(waker.look(), Look::Closed);
+        assert_eq!(sleep::STATE_MASK, 3);
+    });
+}
