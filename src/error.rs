@@ -216,7 +216,10 @@ impl RecvError {
 }
 
 fn too_large(f: &mut fmt::Formatter<'_>, len: usize, max: usize) -> fmt::Result {
-    write!(f, "a message of {len} bytes cannot be sent this way, at most {max} fit; split it, use `send` (which fragments), or raise ring_bytes or message_bytes_max")
+    write!(
+        f,
+        "a message of {len} bytes cannot be sent this way, at most {max} fit; split it, use `send` (which fragments), or raise ring_bytes or message_bytes_max"
+    )
 }
 
 fn no_memory(f: &mut fmt::Formatter<'_>, errno: i32) -> fmt::Result {
@@ -227,7 +230,9 @@ fn no_memory(f: &mut fmt::Formatter<'_>, errno: i32) -> fmt::Result {
 impl fmt::Display for TrySendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full => f.write_str("the ring is full; the receiver must read first, try again or use `send`"),
+            Self::Full => {
+                f.write_str("the ring is full; the receiver must read first, try again or use `send`")
+            }
             Self::TooLarge { len, max } => too_large(f, *len, *max),
             Self::NoMemory { errno } => no_memory(f, *errno),
             Self::Closed(reason) => reason.fmt(f),
@@ -248,7 +253,9 @@ impl fmt::Display for SendError {
 impl fmt::Display for SendTimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Timeout => f.write_str("no room came free in time; the receiver reads too slowly or not at all"),
+            Self::Timeout => {
+                f.write_str("no room came free in time; the receiver reads too slowly or not at all")
+            }
             Self::TooLarge { len, max } => too_large(f, *len, *max),
             Self::NoMemory { errno } => no_memory(f, *errno),
             Self::Closed(reason) => reason.fmt(f),
@@ -335,8 +342,12 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Self::Version => "protocol or layout version differs; run the same ringway release on both sides",
             Self::Features => "a required feature is unknown to the other side; update it",
-            Self::NotAllowed => "the connecting user is not on the allow-list; see Config::allow_uid and allow_gid",
-            Self::Limit => "the connection limit is reached, in all or for this user; raise it or close others",
+            Self::NotAllowed => {
+                "the connecting user is not on the allow-list; see Config::allow_uid and allow_gid"
+            }
+            Self::Limit => {
+                "the connection limit is reached, in all or for this user; raise it or close others"
+            }
             Self::Descriptors => "a descriptor was missing, of the wrong type, unsealed or of the wrong size",
             Self::Malformed => "a field of the hello is out of bounds",
             Self::Purpose => "the listener serves another purpose than the one asked for",
@@ -484,7 +495,9 @@ impl fmt::Display for ConnectError {
             Self::Refused(refusal) => write!(f, "the listener refused: {refusal}"),
             Self::Untrusted(refusal) => write!(f, "the listener's answer is not acceptable: {refusal}"),
             Self::Timeout => f.write_str("the listener did not answer in time; it is stopped or overloaded"),
-            Self::Dropped => f.write_str("the listener closed the connection during the handshake; try again"),
+            Self::Dropped => {
+                f.write_str("the listener closed the connection during the handshake; try again")
+            }
             Self::Config(error) => error.fmt(f),
             Self::Os { action, source } => write!(f, "cannot {action}: {source}"),
         }
@@ -568,7 +581,10 @@ impl fmt::Display for ConfigError {
                 "ring_bytes is {ring_bytes} but must be a power of two from 16384 (16 KiB) to 1073741824 (1 GiB)"
             ),
             Self::MessageBytesMax { message_bytes_max } => {
-                write!(f, "message_bytes_max is {message_bytes_max} but must lie between 1 and 1073741824 (1 GiB)")
+                write!(
+                    f,
+                    "message_bytes_max is {message_bytes_max} but must lie between 1 and 1073741824 (1 GiB)"
+                )
             }
             Self::Connections { connections_max } => {
                 write!(f, "the connection limit is {connections_max} but must lie between 1 and 65536")

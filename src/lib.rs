@@ -1,12 +1,55 @@
 //! Shared-memory messaging between processes on one machine.
+//!
+//! Two processes that are connected share two pieces of memory: each writes its own and maps the other's read-only. A
+//! message is written into a ring in the sender's memory and read from there, in about the time that a cache line takes
+//! from one core to the other; no lock, no shared counter, no system call. A Unix socket beside it authenticates the
+//! peer, tells of its death, and wakes it when it sleeps.
+//!
+//! - [`Listener::bind`] and [`connect`] make connections; [`pair`] makes one within a process.
+//! - [`Connection`] sends and receives; [`Connection::split`] gives the two halves to two threads.
+//! - [`Group`] serves many clients from one thread.
+//! - [`Config`] has the settings: ring size, waiting, limits, who may connect.
+//!
+//! # Examples
+//! ```
+//! let (mut here, mut there) = ringway::pair(&ringway::Config::new())?;
+//! here.send(b"hello")?;
+//! assert_eq!(&*there.recv()?, b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![deny(unsafe_code)]
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
+#[cfg(not(loom))]
+mod config;
+#[cfg(not(loom))]
+mod connection;
 mod crash;
 mod error;
+#[cfg(not(loom))]
+mod metrics;
 mod primitive;
+#[cfg(not(loom))]
+mod proto;
 mod ring;
 mod shm;
 #[cfg(not(loom))]
 mod sys;
 mod wait;
+
+#[cfg(not(loom))]
+pub use config::{Config, Profile};
+#[cfg(not(loom))]
+pub use connection::{
+    Claim, Connection, Event, Group, Incoming, Listener, Member, MemberId, Message, Messages, PeerCred,
+    Receiver, Sender, connect, pair, runtime_directory,
+};
+#[cfg(feature = "crash-points")]
+pub use crash::POINTS as CRASH_POINTS;
+pub use error::*;
+#[cfg(not(loom))]
+pub use metrics::Stats;
+#[cfg(not(loom))]
+pub use sys::{Platform, allowed_cpus, pin_current_thread, platform, raise_descriptor_limit};
+#[cfg(not(loom))]
+pub use wait::Wait;

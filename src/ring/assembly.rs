@@ -38,7 +38,8 @@ impl Assembly {
         if !in_turn || fragment && len == 0 {
             return Err(Violation::Fragment { kind: kind as u8 });
         }
-        if kind == Kind::FragmentFirst {
+        if !self.active && !self.parts.is_empty() {
+            // The message that was handed out last: give its memory back.
             self.parts = Vec::new();
         }
         let bytes = if fragment { self.parts.len() as u64 } else { 0 } + len as u64;

@@ -23,7 +23,7 @@ mod record;
 pub(crate) use assembly::{Assembly, Step};
 pub(crate) use consumer::{Consumer, ConsumerParts, Polled, Record};
 pub(crate) use producer::{NoRoom, Producer, ProducerParts, Reservation};
-pub(crate) use record::{Kind, RECORD_HEADER_BYTES};
+pub(crate) use record::Kind;
 
 #[cfg(all(test, loom))]
 mod loom_tests;

@@ -165,7 +165,13 @@ impl Producer {
 
     /// Lends reserved room for building the payload in place.
     #[cfg(not(loom))]
-    pub(crate) fn window(&mut self, reservation: &Reservation) -> &mut [u8] {
+    pub(crate) fn claimed_mut(&mut self, reservation: &Reservation) -> &mut [u8] {
+        self.parts.ring.window_mut(reservation.payload(), reservation.len)
+    }
+
+    /// Lends reserved room for reading what was built there.
+    #[cfg(not(loom))]
+    pub(crate) fn claimed(&self, reservation: &Reservation) -> &[u8] {
         self.parts.ring.window(reservation.payload(), reservation.len)
     }
 
@@ -279,7 +285,11 @@ impl Producer {
         if let Some(allocate) = &mut self.parts.allocate {
             allocate(target).map_err(|errno| NoRoom::NoMemory { errno })?;
         }
-        self.allocated = if target == ring_bytes { u64::MAX } else { target };
+        self.allocated = target;
+        if target == ring_bytes {
+            self.allocated = u64::MAX;
+            self.parts.allocate = None;
+        }
         Ok(())
     }
 }

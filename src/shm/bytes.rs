@@ -157,12 +157,20 @@ impl SharedBytes<Own> {
     }
 
     /// Lends the place of a payload for building it there. Panics as [`copy_in`](Self::copy_in) does.
-    pub(crate) fn window(&mut self, position: u64, len: usize) -> &mut [u8] {
+    pub(crate) fn window_mut(&mut self, position: u64, len: usize) -> &mut [u8] {
         let index = self.place(position, len).expect("invariant: a record never passes the end");
-        // SAFETY: in bounds by `place`; `&mut self` makes this the only reference into our own ring for as long
-        // as it lives, no header word is touched meanwhile (that needs `self` too), and peers map it read-only
-        // and read it only once it is published.
+        // SAFETY: in bounds by `place`; `&mut self` makes this the only reference into our own ring for as long as it
+        // lives, no header word is touched meanwhile (that needs `self` too), and peers map it read-only and read it
+        // only once it is published.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(index), len) }
+    }
+
+    /// Lends the place of a payload for reading what was built there. Panics as [`copy_in`](Self::copy_in) does.
+    pub(crate) fn window(&self, position: u64, len: usize) -> &[u8] {
+        let index = self.place(position, len).expect("invariant: a record never passes the end");
+        // SAFETY: in bounds by `place`; only we write our own ring, which needs `&mut self` for payload, and callers
+        // pass the place of a claim, where no header word lies.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(index), len) }
     }
 }
 

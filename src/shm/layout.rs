@@ -129,8 +129,14 @@ pub(crate) mod slot {
     pub(crate) const SPACE_BELLS: usize = 0x118;
     pub(crate) const DOORBELL_BYTES: usize = 0x120;
     pub(crate) const VIOLATIONS: usize = 0x128;
-    pub(crate) const LAGS: usize = 0x130;
+    pub(crate) const LAGGED_BYTES: usize = 0x130;
+
+    /// Bytes of each line that are in use; the rest is reserved.
+    pub(crate) const LINE_USED: usize = 0x40;
 }
+
+/// Slot of a side that has no endpoint segment, in the header of its connection segment.
+pub(crate) const OWN_SLOT: usize = 0x400;
 
 /// Bytes of a connection segment whose ring has `ring_bytes`.
 pub(crate) const fn connection_segment_bytes(ring_bytes: u64) -> u64 {
@@ -158,9 +164,11 @@ const _: () = {
     assert!(line(producer::PUBLISHED) == 1 && line(producer::CLOSE) == 1);
     assert!(line(consumer::CONSUMED) == 2 && line(sleep::DATA) == 3 && line(sleep::SPACE) == 4);
     assert!(HEADER_BYTES.is_multiple_of(LINE_BYTES) && endpoint::SLOT_TABLE.is_multiple_of(LINE_BYTES));
+    assert!(OWN_SLOT.is_multiple_of(LINE_BYTES) && OWN_SLOT + endpoint::SLOT_BYTES <= HEADER_BYTES);
+    assert!(slot::LAGGED_BYTES < slot::RECEIVED_MESSAGES + slot::LINE_USED);
     assert!(line(slot::CONNECTION) == 0 && line(slot::PEER_UID) == 0);
     assert!(line(slot::SENT_MESSAGES) == 1 && line(slot::DATA_BELLS) == 1);
-    assert!(line(slot::RECEIVED_MESSAGES) == 2 && line(slot::LAGS) == 2);
+    assert!(line(slot::RECEIVED_MESSAGES) == 2 && line(slot::LAGGED_BYTES) == 2);
 };
 
 #[cfg(test)]

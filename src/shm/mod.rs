@@ -15,7 +15,7 @@ mod segment;
 
 pub(crate) use bytes::{SharedBytes, SharedWord};
 #[cfg(not(loom))]
-pub(crate) use segment::{PeerSegment, Segment, SegmentFault};
+pub(crate) use segment::{PeerSegment, Segment};
 
 #[cfg(loom)]
 pub(crate) use bytes::{loom_ring, loom_word};

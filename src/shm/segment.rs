@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// A segment that this process created: mapped writable, then sealed, so that nobody else ever can.
 pub(crate) struct Segment {
-    file: OwnedFd,
+    file: Arc<OwnedFd>,
     mapping: Arc<sys::Mapping>,
     ring_bytes: u64,
 }
@@ -27,8 +27,7 @@ impl Segment {
 
     /// Creates the segment that a listening process shows to all its peers: sleep lines and statistics.
     pub(crate) fn endpoint(slots: usize) -> io::Result<Self> {
-        let tables =
-            [(endpoint::WORKERS, endpoint::WORKERS_MAX as u64), (endpoint::SLOTS, slots as u64)];
+        let tables = [(endpoint::WORKERS, endpoint::WORKERS_MAX as u64), (endpoint::SLOTS, slots as u64)];
         Self::create(SegmentKind::Endpoint, layout::endpoint_segment_bytes(slots), 0, 0, &tables)
     }
 
@@ -41,7 +40,7 @@ impl Segment {
     ) -> io::Result<Self> {
         let file = sys::create_segment_file(bytes)?;
         let mapping = Arc::new(sys::Mapping::shared(file.as_fd(), bytes as usize, sys::Access::ReadWrite)?);
-        let segment = Self { file, mapping, ring_bytes };
+        let segment = Self { file: Arc::new(file), mapping, ring_bytes };
         // Before the first touch: a page that cannot be had is an error here and would be a signal there.
         sys::allocate(segment.file.as_fd(), 0, layout::HEADER_BYTES as u64)?;
         let words = [
@@ -58,6 +57,20 @@ impl Segment {
         }
         sys::seal(segment.file.as_fd())?;
         Ok(segment)
+    }
+
+    /// Makes another handle, descriptor included.
+    pub(crate) fn share(&self) -> Self {
+        Self { file: Arc::clone(&self.file), mapping: Arc::clone(&self.mapping), ring_bytes: self.ring_bytes }
+    }
+
+    /// Returns what finds a word by its offset from `start`, without holding the descriptor open.
+    pub(crate) fn words_from(
+        &self,
+        start: usize,
+    ) -> impl Fn(usize) -> SharedWord<Own> + Send + Sync + 'static {
+        let mapping = Arc::clone(&self.mapping);
+        move |offset| SharedWord::new(&mapping, start + offset)
     }
 
     /// Views one word.

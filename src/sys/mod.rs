@@ -10,7 +10,7 @@ mod platform;
 
 // Callers say `sys::Mapping` or `sys::socket::accept`, whichever reads better.
 #[cfg(target_os = "linux")]
-pub(crate) use platform::*;
+pub use platform::*;
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

@@ -15,7 +15,7 @@ pub(crate) fn cpu_count() -> usize {
 }
 
 /// Processors the calling thread may run on, ascending; empty if the kernel does not tell.
-pub(crate) fn allowed_cpus() -> Vec<usize> {
+pub fn allowed_cpus() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else {
         return Vec::new();
     };
@@ -26,7 +26,7 @@ pub(crate) fn allowed_cpus() -> Vec<usize> {
 ///
 /// # Errors
 /// EINVAL when there is no such processor or the process may not use it.
-pub(crate) fn pin_current_thread(cpu: usize) -> io::Result<()> {
+pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
     if cpu >= CpuSet::MAX_CPU {
         return Err(Errno::INVAL.into());
     }

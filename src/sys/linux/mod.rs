@@ -1,24 +1,24 @@
 //! Linux 5.1 or newer: memfd with seals, Unix sockets, pidfd, membarrier.
 
 pub(crate) mod barrier;
-pub(crate) mod cpu;
+mod cpu;
 pub(crate) mod directory;
 pub(crate) mod fork;
 pub(crate) mod memory;
 pub(crate) mod names;
 pub(crate) mod poll;
-pub(crate) mod probe;
-pub(crate) mod process;
+mod probe;
+mod process;
 pub(crate) mod socket;
 
 pub(crate) use barrier::*;
-pub(crate) use cpu::*;
+pub use cpu::*;
 pub(crate) use directory::*;
 pub(crate) use fork::*;
 pub(crate) use memory::*;
 pub(crate) use poll::*;
 pub use probe::*;
-pub(crate) use process::*;
+pub use process::*;
 pub(crate) use socket::*;
 
 #[cfg(test)]

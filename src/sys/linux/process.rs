@@ -18,11 +18,6 @@ pub(crate) fn uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Effective group id.
-pub(crate) fn gid() -> u32 {
-    rustix::process::getegid().as_raw()
-}
-
 /// Start of this process in clock ticks since boot; 0 if `/proc` cannot be read.
 ///
 /// Together with the pid it tells two processes apart that had the same pid in turn.
@@ -58,7 +53,7 @@ pub(crate) fn descriptor_limit() -> (u64, u64) {
 }
 
 /// Raises the soft limit of open descriptors to the hard one; returns both afterwards.
-pub(crate) fn raise_descriptor_limit() -> io::Result<(u64, u64)> {
+pub fn raise_descriptor_limit() -> io::Result<(u64, u64)> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

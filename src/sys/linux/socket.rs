@@ -251,6 +251,17 @@ pub(crate) fn receive_with(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Res
     Ok(received)
 }
 
+/// Says whether a call failed because this process or the whole machine has no descriptor left.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// Hangs up in both directions; the other end sees it at once, whoever else holds our end.
+pub(crate) fn shut_down(socket: BorrowedFd<'_>) {
+    // An error means that it is down already.
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+}
+
 /// Wakes the peer with one byte; never waits, never signals.
 ///
 /// A full queue counts as delivered: the peer has bytes to wake up to. Any other failure counts as

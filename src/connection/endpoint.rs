@@ -1,0 +1,146 @@
+//! The tables of a listening process: slots for statistics, lines for workers, and who is connected.
+
+use crate::metrics::Slot;
+use crate::shm::layout::{self, endpoint};
+use crate::shm::{Own, Segment, SharedWord};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The endpoint segment of a listener and what stands in it.
+pub(super) struct Endpoint {
+    segment: Segment,
+    slots: usize,
+    admitted: Mutex<Admitted>,
+}
+
+/// Who is connected now. Touched when connections come and go, never by a message.
+#[derive(Default)]
+struct Admitted {
+    by_uid: HashMap<u32, usize>,
+    free_slots: Vec<usize>,
+    slots_used: usize,
+    connections: u64,
+    workers: u64,
+}
+
+/// The place of one connection; dropping it gives the place back.
+pub(super) struct Ticket {
+    endpoint: Arc<Endpoint>,
+    uid: u32,
+    slot: usize,
+    connection: u64,
+}
+
+impl Endpoint {
+    /// Creates the segment for at most `slots` connections. Its pages are touched only as slots are used.
+    pub(super) fn new(slots: usize) -> io::Result<Self> {
+        Ok(Self { segment: Segment::endpoint(slots)?, slots, admitted: Mutex::default() })
+    }
+
+    /// Gives a connection of user `uid` a place, if there is one: in all, and for this user.
+    pub(super) fn admit(self: &Arc<Self>, uid: u32, per_uid_max: usize) -> Option<Ticket> {
+        let mut admitted = self.admitted();
+        if admitted.by_uid.get(&uid).is_some_and(|count| *count >= per_uid_max) {
+            return None;
+        }
+        let slot = match admitted.free_slots.pop() {
+            Some(slot) => slot,
+            None if admitted.slots_used < self.slots => {
+                admitted.slots_used += 1;
+                admitted.slots_used - 1
+            }
+            None => return None,
+        };
+        *admitted.by_uid.entry(uid).or_default() += 1;
+        admitted.connections += 1;
+        let connection = admitted.connections;
+        Some(Ticket { endpoint: Arc::clone(self), uid, slot, connection })
+    }
+
+    /// Gives out the line of a worker that will sleep for several connections; `None` when all are taken.
+    pub(super) fn worker_line(&self) -> Option<(u64, SharedWord<Own>)> {
+        let mut admitted = self.admitted();
+        let number = admitted.workers;
+        if number as usize >= endpoint::WORKERS_MAX {
+            return None;
+        }
+        admitted.workers += 1;
+        Some((number, self.segment.word(worker_line_offset(number))))
+    }
+
+    /// Returns how many connections there are now.
+    pub(super) fn connections(&self) -> usize {
+        self.admitted().by_uid.values().sum()
+    }
+
+    /// Returns the number of slots, which says how large the segment is.
+    pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.segment.file()
+    }
+
+    fn admitted(&self) -> MutexGuard<'_, Admitted> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ticket {
+    /// Makes the statistics slot of this connection.
+    pub(super) fn slot(&self, peer_pid: u32) -> io::Result<Slot> {
+        let start = endpoint::SLOT_TABLE + self.slot * endpoint::SLOT_BYTES;
+        // The first touch of a page: without memory behind it that would be a signal.
+        self.endpoint.segment.allocate(start as u64, endpoint::SLOT_BYTES as u64)?;
+        Ok(Slot::new(self.endpoint.segment.words_from(start), self.connection, peer_pid, self.uid))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut admitted = self.endpoint.admitted();
+        if let Some(count) = admitted.by_uid.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                admitted.by_uid.remove(&self.uid);
+            }
+        }
+        admitted.free_slots.push(self.slot);
+    }
+}
+
+/// Returns where the line of a worker begins.
+pub(super) const fn worker_line_offset(number: u64) -> usize {
+    endpoint::WORKER_LINES + number as usize * layout::LINE_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_limited_in_all_and_per_user_and_come_back() {
+        let endpoint = Arc::new(Endpoint::new(3).unwrap());
+        let first = endpoint.admit(1, 2).unwrap();
+        let second = endpoint.admit(1, 2).unwrap();
+        assert!(endpoint.admit(1, 2).is_none(), "third of one user");
+        let third = endpoint.admit(2, 2).unwrap();
+        assert!(endpoint.admit(3, 2).is_none(), "fourth in all");
+        assert_eq!(endpoint.connections(), 3);
+        drop(first);
+        assert!(endpoint.admit(1, 2).is_some());
+        drop((second, third));
+        assert_eq!(endpoint.connections(), 0);
+    }
+
+    #[test]
+    fn there_is_a_line_for_each_of_64_workers() {
+        let endpoint = Endpoint::new(1).unwrap();
+        let numbers: Vec<u64> = (0..64).map(|_| endpoint.worker_line().unwrap().0).collect();
+        assert_eq!(numbers, (0..64).collect::<Vec<_>>());
+        assert!(endpoint.worker_line().is_none());
+    }
+}

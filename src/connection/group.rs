@@ -1,0 +1,267 @@
+//! A loop for many clients: sweeps their rings while there is work, sleeps in one `poll` over all when there is none.
+
+use super::link::{Link, PeerCred};
+use super::listener::Listener;
+use super::receiver::Receiver;
+use super::sender::Sender;
+use crate::error::{AcceptError, CloseReason, TryRecvError};
+use crate::metrics::Stats;
+use crate::sys;
+use crate::wait::{Barrier, Sleeper, Spinner, Spun, Wait};
+use std::io;
+use std::time::{Duration, Instant};
+
+/// Serves all clients of a listener from one thread.
+///
+/// While messages come it sweeps the rings, a bounded number of messages from each; an idle ring costs one load. When
+/// nothing comes it announces its sleep once, in its line of the endpoint segment, and sleeps in one `poll` over all.
+///
+/// # Examples
+/// ```no_run
+/// use ringway::{Event, Group, Listener};
+/// let mut group = Group::new(Listener::bind("echo")?)?;
+/// loop {
+///     group.turn(None, |member, event| {
+///         if let Event::Message(bytes) = event {
+///             let _ = member.sender().try_send(bytes);
+///         }
+///     })?;
+/// }
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Group {
+    listener: Listener,
+    members: Vec<Seat>,
+    sleeper: Sleeper,
+    worker: u64,
+    spinner: Spinner,
+    next_id: u64,
+    /// When the listener's queue was looked at last: not on every sweep, since that is a system call.
+    looked_for_clients: Instant,
+}
+
+/// Names a member of a group: counted from 1, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MemberId(u64);
+
+impl MemberId {
+    /// Returns the number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// A client of a group.
+pub struct Member {
+    id: MemberId,
+    sender: Sender,
+}
+
+struct Seat {
+    member: Member,
+    receiver: Receiver,
+    left: bool,
+}
+
+/// What happened to a member of a group.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// It is new.
+    Joined,
+    /// It sent this.
+    Message(&'a [u8]),
+    /// It is gone, after all that it had committed was handed out. The last event of this member.
+    Left(CloseReason),
+}
+
+impl Member {
+    /// Returns the name of this member within its group.
+    pub fn id(&self) -> MemberId {
+        self.id
+    }
+
+    /// Lends the sending half of its connection. Use the try-verbs: waiting for one member holds up all.
+    pub fn sender(&mut self) -> &mut Sender {
+        &mut self.sender
+    }
+
+    /// Returns who it is, as the kernel said at the handshake.
+    pub fn peer_cred(&self) -> PeerCred {
+        self.sender.peer_cred()
+    }
+
+    /// Returns what our side of its connection has done so far.
+    pub fn stats(&self) -> Stats {
+        self.sender.stats()
+    }
+}
+
+impl Group {
+    /// Makes a group out of the clients that this listener will have.
+    ///
+    /// # Errors
+    /// When the listener's 64 worker lines are all taken.
+    pub fn new(listener: Listener) -> io::Result<Self> {
+        let Some((worker, line)) = listener.worker_line() else {
+            return Err(io::Error::other("all 64 worker lines of this listener are taken; use fewer groups"));
+        };
+        // The barrier contains a fence, so it is right for clients that fence for themselves too.
+        let barrier = if sys::is_barrier_known() { Barrier::Expedited } else { Barrier::Fence };
+        let spinner = Spinner::new(listener.config().wait, listener.wake_cost());
+        Ok(Self {
+            sleeper: Sleeper::new(line, barrier),
+            worker,
+            spinner,
+            listener,
+            members: Vec::new(),
+            next_id: 1,
+            looked_for_clients: Instant::now(),
+        })
+    }
+
+    /// Returns how many members there are now.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Says whether there is no member.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Returns the listener, for what it counts.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
+    /// Lends each member in turn, for sending to all.
+    pub fn members(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.members.iter_mut().map(|seat| &mut seat.member)
+    }
+
+    /// Sweeps once over all members and hands out what came; waits for something to come, at most until `deadline`.
+    ///
+    /// Returns the number of events; 0 when the deadline has passed.
+    ///
+    /// # Errors
+    /// [`AcceptError`]: the listener failed. A member that fails leaves, and that is an event.
+    pub fn turn(
+        &mut self,
+        deadline: Option<Instant>,
+        mut handle: impl FnMut(&mut Member, Event<'_>),
+    ) -> Result<usize, AcceptError> {
+        loop {
+            let mut events = self.sweep(&mut handle);
+            if events == 0 || self.looked_for_clients.elapsed() >= CLIENT_INTERVAL {
+                events += self.let_join(&mut handle)?;
+            }
+            if events > 0 {
+                return Ok(events);
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(0);
+            }
+            self.rest(deadline)?;
+        }
+    }
+
+    fn sweep(&mut self, handle: &mut impl FnMut(&mut Member, Event<'_>)) -> usize {
+        let mut events = 0;
+        for seat in &mut self.members {
+            events += seat.serve(handle);
+        }
+        if self.members.iter().any(|seat| seat.left) {
+            self.members.retain(|seat| !seat.left);
+        }
+        events
+    }
+
+    fn let_join(&mut self, handle: &mut impl FnMut(&mut Member, Event<'_>)) -> Result<usize, AcceptError> {
+        let mut joined = 0;
+        while let Some(connection) = self.listener.drive()? {
+            let (sender, mut receiver) = connection.split();
+            receiver.delegate(self.worker);
+            let mut member = Member { id: MemberId(self.next_id), sender };
+            self.next_id += 1;
+            handle(&mut member, Event::Joined);
+            self.members.push(Seat { member, receiver, left: false });
+            joined += 1;
+        }
+        self.looked_for_clients = Instant::now();
+        Ok(joined)
+    }
+
+    /// Nothing came in a whole sweep: spins a little, then sleeps.
+    fn rest(&mut self, deadline: Option<Instant>) -> Result<(), AcceptError> {
+        for seat in &mut self.members {
+            seat.receiver.be_patient();
+        }
+        let Self { members, spinner, .. } = self;
+        let ready = || members.iter().any(|seat| seat.receiver.is_ready());
+        match spinner.spin(deadline, ready) {
+            Spun::Ready | Spun::TimedOut => return Ok(()),
+            Spun::Exhausted if spinner.wait() == Wait::Spin => {
+                members.iter().for_each(|seat| seat.receiver.link().look_after_peer());
+                return Ok(());
+            }
+            Spun::Exhausted => {}
+        }
+        self.sleeper.arm();
+        let slept = if ready() { Ok(()) } else { self.sleep(deadline) };
+        self.sleeper.disarm();
+        slept.map_err(|source| AcceptError::Os { action: "wait for members", source })
+    }
+
+    fn sleep(&self, deadline: Option<Instant>) -> io::Result<()> {
+        let until = self.listener.next_deadline().into_iter().chain(deadline).min();
+        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let links: Vec<&Link> = self.members.iter().map(|seat| seat.receiver.link()).collect();
+        let mut items = Vec::with_capacity(2 * links.len() + 1);
+        items.extend(links.iter().map(|link| sys::PollItem::readable(link.socket())));
+        let with_pidfd: Vec<usize> =
+            (0..links.len()).filter(|index| links[*index].pidfd().is_some()).collect();
+        items.extend(links.iter().filter_map(|link| link.pidfd()).map(sys::PollItem::readable));
+        self.listener.watch(&mut items);
+        if sys::poll(&mut items, timeout)? == 0 {
+            return Ok(());
+        }
+        for (link, item) in links.iter().zip(&items) {
+            if item.is_readable() {
+                sys::drain_doorbell(link.socket());
+            }
+            if item.is_hung_up() {
+                link.note_hung_up();
+            }
+        }
+        for (index, item) in with_pidfd.iter().zip(&items[links.len()..]) {
+            if item.is_readable() || item.is_hung_up() {
+                links[*index].note_hung_up();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Seat {
+    /// Takes a bounded number of messages, so that one member cannot hold up the others.
+    fn serve(&mut self, handle: &mut impl FnMut(&mut Member, Event<'_>)) -> usize {
+        for count in 0..MESSAGES_PER_SWEEP {
+            match self.receiver.try_recv() {
+                Ok(message) => handle(&mut self.member, Event::Message(&message)),
+                Err(TryRecvError::Empty) => return count,
+                Err(TryRecvError::Closed(reason)) => {
+                    self.left = true;
+                    handle(&mut self.member, Event::Left(reason));
+                    return count + 1;
+                }
+            }
+        }
+        MESSAGES_PER_SWEEP
+    }
+}
+
+/// Messages that one member may have handled before it is the next one's turn.
+const MESSAGES_PER_SWEEP: usize = 256;
+/// While there is work, look for new clients this often.
+const CLIENT_INTERVAL: Duration = Duration::from_millis(1);

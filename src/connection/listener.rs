@@ -1,0 +1,330 @@
+//! The listening side: a name, and handshakes driven side by side.
+
+use super::Connection;
+use super::endpoint::Endpoint;
+use super::name::Place;
+use super::setup::{Guest, Trouble};
+use crate::config::Config;
+use crate::error::{AcceptError, BindError};
+use crate::shm::{Own, SharedWord};
+use crate::sys;
+use crate::wait;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Waits for clients under a name.
+///
+/// A client that is slow, dies, or lies during its handshake holds nobody else up: all handshakes go on side by side,
+/// each with a deadline, and the first complete one is returned. Dropping the listener removes its name; connections
+/// go on.
+///
+/// # Examples
+/// ```no_run
+/// let mut listener = ringway::Listener::bind("greeter")?;
+/// for connection in listener.incoming() {
+///     let mut connection = connection?;
+///     std::thread::spawn(move || while let Ok(message) = connection.recv() {
+///         println!("{} bytes", message.len());
+///     });
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub struct Listener {
+    bound: sys::BoundSocket,
+    directory: sys::Directory,
+    place: Place,
+    config: Config,
+    tables: Arc<Endpoint>,
+    guests: Vec<Guest>,
+    owner: sys::ForkToken,
+    wake_cost: Duration,
+    /// Descriptors ran out: leave the queue alone until then.
+    resting_until: Option<Instant>,
+    refused: u64,
+}
+
+impl Listener {
+    /// Binds a name with default settings; see [`Config::bind`].
+    ///
+    /// # Errors
+    /// As [`Config::bind`].
+    pub fn bind(name: &str) -> Result<Self, BindError> {
+        Config::new().bind(name)
+    }
+
+    /// Waits for the next client whose handshake succeeds.
+    ///
+    /// # Errors
+    /// [`AcceptError::Os`]: the listener itself failed. Clients that fail are refused, counted, and not reported here.
+    /// # Cost
+    /// About 30 us of work per connection; sleeps in between.
+    pub fn accept(&mut self) -> Result<Connection, AcceptError> {
+        self.accept_until(None)
+    }
+
+    /// Waits for the next client for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`AcceptError::Timeout`], else as [`accept`](Self::accept).
+    pub fn accept_timeout(&mut self, timeout: Duration) -> Result<Connection, AcceptError> {
+        self.accept_until(Instant::now().checked_add(timeout))
+    }
+
+    /// Returns a client whose handshake is complete now, and drives those of the others.
+    ///
+    /// # Errors
+    /// [`AcceptError::Timeout`] when there is none, else as [`accept`](Self::accept).
+    pub fn try_accept(&mut self) -> Result<Connection, AcceptError> {
+        self.check_owner()?;
+        self.drive()?.ok_or(AcceptError::Timeout)
+    }
+
+    /// Returns an iterator over clients, which waits for each and never ends.
+    pub fn incoming(&mut self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+
+    /// Returns the path of the socket.
+    pub fn path(&self) -> PathBuf {
+        self.place.path()
+    }
+
+    /// Returns how many connections of this listener exist now.
+    pub fn connections(&self) -> usize {
+        self.tables.connections()
+    }
+
+    /// Returns how many clients were refused or gave up during their handshake.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    fn accept_until(&mut self, deadline: Option<Instant>) -> Result<Connection, AcceptError> {
+        self.check_owner()?;
+        loop {
+            if let Some(connection) = self.drive()? {
+                return Ok(connection);
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Err(AcceptError::Timeout);
+            }
+            let until = self.next_deadline().into_iter().chain(deadline).min();
+            let mut items = Vec::with_capacity(1 + self.guests.len());
+            self.watch(&mut items);
+            let timeout = until.map(|until| until.saturating_duration_since(now));
+            sys::poll(&mut items, timeout)
+                .map_err(|source| AcceptError::Os { action: "wait for clients", source })?;
+        }
+    }
+
+    fn check_owner(&self) -> Result<(), AcceptError> {
+        if self.owner.is_current() { Ok(()) } else { Err(AcceptError::Forked) }
+    }
+
+    /// Adds what must be waited for: the queue, and those who have not said hello.
+    pub(super) fn watch<'a>(&'a self, items: &mut Vec<sys::PollItem<'a>>) {
+        if self.resting_until.is_none() {
+            items.push(sys::PollItem::readable(self.socket()));
+        }
+        items.extend(self.guests.iter().map(|guest| sys::PollItem::readable(guest.socket())));
+    }
+
+    /// Returns when something must be done although nothing arrived.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.guests.iter().map(Guest::deadline).chain(self.resting_until).min()
+    }
+
+    /// Takes in who waits in the queue and goes on with every handshake; returns the first that is complete.
+    pub(super) fn drive(&mut self) -> Result<Option<Connection>, AcceptError> {
+        self.let_in()?;
+        let now = Instant::now();
+        let mut index = 0;
+        while index < self.guests.len() {
+            if self.guests[index].is_expired(now) {
+                self.guests.swap_remove(index);
+                self.refused += 1;
+                continue;
+            }
+            match self.guests[index].read_hello() {
+                Ok(None) => index += 1,
+                Ok(Some((terms, files))) => {
+                    let guest = self.guests.swap_remove(index);
+                    match guest.welcome(terms, files, &self.config, &self.tables, self.wake_cost) {
+                        Ok(connection) => return Ok(Some(connection)),
+                        Err(_) => self.refused += 1,
+                    }
+                }
+                Err(trouble) => {
+                    let guest = self.guests.swap_remove(index);
+                    self.refused += 1;
+                    if let Trouble::Unacceptable(refusal) = trouble {
+                        guest.refuse(refusal);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Accepts the sockets in the queue, a bounded number at a time.
+    fn let_in(&mut self) -> Result<(), AcceptError> {
+        let now = Instant::now();
+        if self.resting_until.is_some_and(|until| now < until) {
+            return Ok(());
+        }
+        self.resting_until = None;
+        for _ in 0..LET_IN_AT_ONCE {
+            match sys::accept(self.socket()) {
+                Ok(None) => return Ok(()),
+                Ok(Some(socket)) => {
+                    let guest = Guest::new(socket, now + self.config.handshake_timeout);
+                    self.make_room_for(guest.uid());
+                    self.guests.push(guest);
+                }
+                Err(error) if sys::is_out_of_descriptors(&error) => {
+                    self.resting_until = Some(now + DESCRIPTOR_REST);
+                    return Ok(());
+                }
+                Err(source) => return Err(AcceptError::Os { action: "accept a client", source }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns out the oldest half-open handshake of a user who has too many, or of anybody when all are too many: an
+    /// honest client is through in microseconds.
+    fn make_room_for(&mut self, uid: u32) {
+        let of_uid = self.guests.iter().filter(|guest| guest.uid() == uid).count();
+        let oldest = |guests: &[Guest], all: bool| {
+            let candidates = guests.iter().enumerate().filter(|(_, guest)| all || guest.uid() == uid);
+            candidates.min_by_key(|(_, guest)| guest.deadline()).map(|(index, _)| index)
+        };
+        let out = if of_uid >= HALF_OPEN_PER_UID_MAX {
+            oldest(&self.guests, false)
+        } else if self.guests.len() >= HALF_OPEN_MAX {
+            oldest(&self.guests, true)
+        } else {
+            None
+        };
+        if let Some(index) = out {
+            self.guests.swap_remove(index);
+            self.refused += 1;
+        }
+    }
+
+    pub(super) fn worker_line(&self) -> Option<(u64, SharedWord<Own>)> {
+        self.tables.worker_line()
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn wake_cost(&self) -> Duration {
+        self.wake_cost
+    }
+
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.bound.socket.as_fd()
+    }
+}
+
+impl Config {
+    /// Listens under a name: 1 to 64 characters of `A-Z a-z 0-9 . _ -`, a socket in
+    /// [`runtime_directory`](crate::runtime_directory); a value with a slash is the path of the socket.
+    ///
+    /// The name of a listener that died is taken over; that of a living one is not. Dead names in the directory are
+    /// removed on the way.
+    ///
+    /// # Errors
+    /// [`BindError`]: the name is in use, something else lies in its place, or the directory is not safe to use.
+    /// # Cost
+    /// About 1 ms the first time in a process: what a wake costs on this machine is measured once.
+    pub fn bind(&self, name: &str) -> Result<Listener, BindError> {
+        self.check().map_err(BindError::Config)?;
+        let place = Place::resolve(name).map_err(BindError::Name)?;
+        let path = place.path();
+        let os =
+            |action: &'static str, source: io::Error| BindError::Os { action, path: path.clone(), source };
+        let directory = sys::Directory::open(&place.directory, true, self.is_shared()).map_err(|fault| {
+            BindError::Occupied { path: place.directory.clone(), what: fault.to_string() }
+        })?;
+        let tables = Endpoint::new(self.connections_max)
+            .map_err(|error| os("create the endpoint segment for", error))?;
+        let owner = sys::ForkToken::current().map_err(|error| os("set up the fork check for", error))?;
+        let wake_cost = wait::measure_wake_cost();
+        let bound = bind_in(&directory, &place, self.is_shared())?;
+        Ok(Listener {
+            bound,
+            directory,
+            place,
+            config: self.clone(),
+            tables: Arc::new(tables),
+            guests: Vec::new(),
+            owner,
+            wake_cost,
+            resting_until: None,
+            refused: 0,
+        })
+    }
+}
+
+fn bind_in(directory: &sys::Directory, place: &Place, shared: bool) -> Result<sys::BoundSocket, BindError> {
+    let path = place.path();
+    let os = |action: &'static str, source: io::Error| BindError::Os { action, path: path.clone(), source };
+    let lock = directory.lock(LOCK_PATIENCE).map_err(|error| os("lock the directory of", error))?;
+    match lock.probe(&place.file_name).map_err(|error| os("look at", error))? {
+        sys::NameState::Alive => return Err(BindError::InUse { path }),
+        sys::NameState::Foreign { kind } => {
+            let what = format!("{kind} is in the place of the socket; remove it or choose another name");
+            return Err(BindError::Occupied { path, what });
+        }
+        sys::NameState::Free | sys::NameState::Dead => {}
+    }
+    lock.sweep();
+    let mode = if shared { SOCKET_MODE_SHARED } else { SOCKET_MODE_PRIVATE };
+    lock.bind(&place.file_name, mode, BACKLOG).map_err(|error| os("bind", error))
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // A child made by fork only closes; the name is the parent's.
+        if self.owner.is_current()
+            && let Ok(lock) = self.directory.lock(LOCK_PATIENCE)
+        {
+            // A name that could not be removed is dead and goes with the next visitor.
+            let _ = lock.unbind(&self.place.file_name, self.bound.device, self.bound.inode);
+        }
+    }
+}
+
+/// Iterator over clients; see [`Listener::incoming`].
+pub struct Incoming<'a> {
+    listener: &'a mut Listener,
+}
+
+impl Iterator for Incoming<'_> {
+    type Item = Result<Connection, AcceptError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.listener.accept())
+    }
+}
+
+const SOCKET_MODE_PRIVATE: u32 = 0o600;
+const SOCKET_MODE_SHARED: u32 = 0o666;
+/// As many as the kernel lets wait by default.
+const BACKLOG: i32 = 4096;
+/// How long another process may take to change names in the directory.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Handshakes that may be under way at one time: in all, and of one user.
+const HALF_OPEN_MAX: usize = 256;
+const HALF_OPEN_PER_UID_MAX: usize = 64;
+const LET_IN_AT_ONCE: usize = 64;
+/// How long to leave the queue alone when the process has no descriptors left.
+const DESCRIPTOR_REST: Duration = Duration::from_millis(10);

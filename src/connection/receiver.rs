@@ -1,0 +1,411 @@
+//! The receiving half of a connection.
+
+use super::link::{Link, PeerCred};
+use super::message::Message;
+use crate::error::{CloseReason, RecvError, RecvTimeoutError, TryRecvError, Violation};
+use crate::metrics::{ReceiveCounters, Stats};
+use crate::ring::{Assembly, Consumer, Polled, Record, Step};
+use crate::wait::{Look, Parked, Sleeper, Spinner, Spun, Wait, Waker};
+use std::hint;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The receiving half of a connection.
+///
+/// `Send`, not `Clone`: each message is received once. Whatever the peer writes into its memory, a message is copied
+/// out completely or not delivered; a peer that breaks the protocol is disconnected and the reason says which rule.
+///
+/// Dropping it tells the peer that nobody will read any more.
+#[must_use]
+pub struct Receiver {
+    consumer: Consumer,
+    link: Arc<Link>,
+    parts: ReceiverParts,
+    assembly: Assembly,
+    /// The message taken last; private memory, reused.
+    scratch: Vec<u8>,
+    /// Messages since the ring was last found empty.
+    streak: u32,
+    /// Looks in a row that found nothing.
+    misses: u32,
+    ended: Option<CloseReason>,
+}
+
+/// What a receiver is made of beside ring and link.
+pub(super) struct ReceiverParts {
+    /// Wakes the peer's sender.
+    pub(super) waker: Waker,
+    /// Sleeps for data.
+    pub(super) sleeper: Sleeper,
+    pub(super) spinner: Spinner,
+    pub(super) counters: ReceiveCounters,
+    pub(super) patience: u32,
+    pub(super) message_bytes_max: u64,
+}
+
+/// Where a message that was taken lies.
+#[derive(Clone, Copy)]
+enum Place {
+    Copied,
+    Assembled,
+    Lent(Record),
+}
+
+/// Why there is no message.
+enum Nothing {
+    Empty,
+    Closed(CloseReason),
+}
+
+/// Why a wait ended without anything to look at.
+enum Stop {
+    Timeout,
+    Closed(CloseReason),
+}
+
+impl Receiver {
+    pub(super) fn new(consumer: Consumer, link: Arc<Link>, parts: ReceiverParts) -> Self {
+        let assembly = Assembly::new(parts.message_bytes_max);
+        Self { consumer, link, parts, assembly, scratch: Vec::new(), streak: 0, misses: 0, ended: None }
+    }
+
+    /// Takes the next message if there is one.
+    ///
+    /// # Errors
+    /// [`TryRecvError::Empty`]: nothing has arrived. [`TryRecvError::Closed`]: the connection has ended, and all that
+    /// was committed before has been delivered.
+    /// # Cost
+    /// Wait-free: one load when there is nothing, one copy when there is (none after `trust_peer`). No system call
+    /// while messages come (every 4,096th look in a row that finds nothing asks the kernel whether the peer lives). No
+    /// allocation, unless a message is longer than any before, or came in fragments.
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Message<'_>, TryRecvError> {
+        match self.next() {
+            Ok(place) => Ok(self.message(place)),
+            Err(Nothing::Empty) => Err(TryRecvError::Empty),
+            Err(Nothing::Closed(reason)) => Err(TryRecvError::Closed(reason)),
+        }
+    }
+
+    /// Takes the next message, waiting as long as it takes.
+    ///
+    /// # Errors
+    /// [`RecvError`]: the connection has ended, and all that was committed before has been delivered.
+    /// # Cost
+    /// As [`try_recv`](Self::try_recv) while messages come; then spins and sleeps as [`Wait`] says.
+    pub fn recv(&mut self) -> Result<Message<'_>, RecvError> {
+        match self.next_until(None) {
+            Ok(place) => Ok(self.message(place)),
+            Err(Stop::Closed(reason)) => Err(RecvError(reason)),
+            Err(Stop::Timeout) => unreachable!("invariant: no deadline was given"),
+        }
+    }
+
+    /// Takes the next message, waiting for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`RecvTimeoutError::Timeout`]: nothing came in time. [`RecvTimeoutError::Closed`] as for [`recv`](Self::recv).
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Message<'_>, RecvTimeoutError> {
+        // A time-out beyond the clock's range is none.
+        self.recv_until(Instant::now().checked_add(timeout))
+    }
+
+    /// Takes the next message, waiting until `deadline`; else as [`recv_timeout`](Self::recv_timeout).
+    ///
+    /// # Errors
+    /// As [`recv_timeout`](Self::recv_timeout).
+    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Message<'_>, RecvTimeoutError> {
+        self.recv_until(Some(deadline))
+    }
+
+    /// Hands up to `messages_max` messages that are there now to `each`, and returns how many those were.
+    ///
+    /// # Errors
+    /// As [`try_recv`](Self::try_recv), if there was not even one.
+    /// # Cost
+    /// As [`try_recv`](Self::try_recv).
+    pub fn try_recv_batch(
+        &mut self,
+        messages_max: usize,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<usize, TryRecvError> {
+        for count in 0..messages_max {
+            match self.try_recv() {
+                Ok(message) => each(&message),
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => return Ok(count),
+            }
+        }
+        Ok(messages_max)
+    }
+
+    /// Returns an iterator over owned messages that waits for each, and ends when the connection ends gracefully.
+    ///
+    /// Allocates a vector for each message; [`recv`](Self::recv) does not.
+    pub fn messages(&mut self) -> Messages<'_> {
+        Messages { receiver: self, ended: false }
+    }
+
+    /// Returns who is at the other end, as the kernel said at the handshake.
+    pub fn peer_cred(&self) -> PeerCred {
+        self.link.peer()
+    }
+
+    /// Returns what this side of the connection has done so far, both halves together.
+    pub fn stats(&self) -> Stats {
+        self.link.stats()
+    }
+
+    /// Says that nobody will read any more; the same as dropping it.
+    pub fn close(self) {}
+
+    fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Message<'_>, RecvTimeoutError> {
+        match self.next_until(deadline) {
+            Ok(place) => Ok(self.message(place)),
+            Err(Stop::Timeout) => Err(RecvTimeoutError::Timeout),
+            Err(Stop::Closed(reason)) => Err(RecvTimeoutError::Closed(reason)),
+        }
+    }
+
+    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Place, Stop> {
+        loop {
+            match self.next() {
+                Ok(place) => return Ok(place),
+                Err(Nothing::Empty) => self.wait_for_data(deadline)?,
+                Err(Nothing::Closed(reason)) => return Err(Stop::Closed(reason)),
+            }
+        }
+    }
+
+    fn message(&mut self, place: Place) -> Message<'_> {
+        match place {
+            Place::Copied => Message::copied(&self.scratch),
+            Place::Assembled => Message::copied(self.assembly.message()),
+            Place::Lent(record) => Message::lent(self, record),
+        }
+    }
+
+    /// Takes records until a message is complete. Bounded: a peer that publishes for ever does not keep us here.
+    #[inline]
+    fn next(&mut self) -> Result<Place, Nothing> {
+        if !self.link.is_ours() {
+            return Err(Nothing::Closed(CloseReason::Forked));
+        }
+        if let Some(reason) = &self.ended {
+            return Err(Nothing::Closed(reason.clone()));
+        }
+        for _ in 0..RECORDS_PER_CALL {
+            match self.consumer.poll() {
+                Ok(Polled::Record(record)) => {
+                    if let Some(place) = self.take(record).map_err(|violation| self.accuse(violation))? {
+                        self.streak = self.streak.saturating_add(1);
+                        self.misses = 0;
+                        return Ok(place);
+                    }
+                }
+                Ok(Polled::Empty) => return Err(self.nothing()),
+                Ok(Polled::Lagged(bytes)) => self.note_lag(bytes),
+                Err(violation) => return Err(self.accuse(violation)),
+            }
+        }
+        Err(Nothing::Empty)
+    }
+
+    #[inline]
+    fn take(&mut self, record: Record) -> Result<Option<Place>, Violation> {
+        let step = self.assembly.step(record.kind, record.len)?;
+        if step == Step::Whole && self.consumer.borrow(&record).is_some() {
+            self.count(record.len);
+            return Ok(Some(Place::Lent(record)));
+        }
+        let out = match step {
+            Step::Whole => &mut self.scratch,
+            Step::Part { .. } => self.assembly.parts(),
+            Step::Void => {
+                self.consumer.advance(record);
+                return Ok(None);
+            }
+        };
+        if step == Step::Whole {
+            out.clear();
+        }
+        if let Err(bytes) = self.consumer.take(record, out)? {
+            self.note_lag(bytes);
+            return Ok(None);
+        }
+        if self.consumer.owes_release() {
+            self.release();
+        }
+        Ok(match step {
+            Step::Part { last: false } => None,
+            Step::Part { last: true } => {
+                self.count(self.assembly.message().len());
+                Some(Place::Assembled)
+            }
+            Step::Whole | Step::Void => {
+                self.count(record.len);
+                Some(Place::Copied)
+            }
+        })
+    }
+
+    #[inline]
+    fn count(&mut self, bytes: usize) {
+        self.parts.counters.messages.add(1);
+        self.parts.counters.bytes.add(bytes as u64);
+    }
+
+    fn note_lag(&mut self, bytes: u64) {
+        self.assembly.lose();
+        self.parts.counters.lagged_bytes.add(bytes);
+    }
+
+    /// The ring is empty: tells the sender how far we are, and finds out whether this is the end.
+    fn nothing(&mut self) -> Nothing {
+        self.release();
+        self.misses += 1;
+        if self.misses.is_multiple_of(HEALTH_LOOKS) {
+            self.link.look_after_peer();
+        }
+        // Read before the ring is looked at once more: what was committed before the end is delivered first.
+        let closed = self.consumer.is_closed();
+        if !closed && !self.link.is_hung_up() || self.consumer.is_ready() {
+            return Nothing::Empty;
+        }
+        let reason = if closed { CloseReason::PeerClosed } else { self.link.died() };
+        Nothing::Closed(self.ended.insert(reason).clone())
+    }
+
+    #[cold]
+    fn accuse(&mut self, violation: Violation) -> Nothing {
+        self.parts.counters.violations.add(1);
+        self.link.disconnect();
+        Nothing::Closed(self.ended.insert(CloseReason::Violation(violation)).clone())
+    }
+
+    fn release(&mut self) {
+        if self.consumer.release() && self.parts.waker.look() == Look::Ring {
+            self.parts.counters.bells.add(1);
+            self.link.ring_space();
+        }
+    }
+
+    /// Lends the payload of a record that [`Message`] keeps.
+    pub(super) fn lent(&self, record: &Record) -> &[u8] {
+        self.consumer.borrow(record).unwrap_or_default()
+    }
+
+    /// Passes on from a record that was lent.
+    pub(super) fn give_back(&mut self, record: Record) {
+        // In a child made by fork there is no ring to pass on in.
+        if self.link.is_ours() {
+            self.consumer.advance(record);
+            if self.consumer.owes_release() {
+                self.release();
+            }
+        }
+    }
+
+    /// Says whether a look at the ring would bring news: a record, or the end.
+    pub(super) fn is_ready(&self) -> bool {
+        self.consumer.is_ready() || self.consumer.is_closed()
+    }
+
+    /// Leaves the ring alone for a moment in the middle of a stream; see `Config::patience`.
+    pub(super) fn be_patient(&mut self) {
+        if self.streak >= STREAM_MESSAGES {
+            for _ in 0..self.parts.patience {
+                hint::spin_loop();
+            }
+        }
+        self.streak = 0;
+    }
+
+    fn wait_for_data(&mut self, deadline: Option<Instant>) -> Result<(), Stop> {
+        self.be_patient();
+        let Self { consumer, link, parts, .. } = self;
+        let ready = || consumer.is_ready() || consumer.is_closed();
+        match parts.spinner.spin(deadline, ready) {
+            Spun::Ready => return Ok(()),
+            Spun::TimedOut => return Err(Stop::Timeout),
+            Spun::Exhausted if parts.spinner.wait() == Wait::Spin => {
+                link.look_after_peer();
+                return Ok(());
+            }
+            Spun::Exhausted => {}
+        }
+        parts.sleeper.arm();
+        if ready() {
+            parts.sleeper.disarm();
+            return Ok(());
+        }
+        parts.counters.sleeps.add(1);
+        let parked = link.park_for_data(deadline);
+        parts.sleeper.disarm();
+        match parked {
+            Ok(Parked::TimedOut) => Err(Stop::Timeout),
+            Ok(Parked::Rung { bytes }) => {
+                parts.counters.doorbell_bytes.add(bytes as u64);
+                Ok(())
+            }
+            Ok(Parked::HungUp) => Ok(()),
+            Err(error) => {
+                let reason = CloseReason::Os { errno: error.raw_os_error().unwrap_or(0) };
+                Err(Stop::Closed(self.ended.insert(reason).clone()))
+            }
+        }
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Leaves sleeping to a worker: the peer looks at the worker's line from now on.
+    pub(super) fn delegate(&mut self, worker: u64) {
+        self.parts.sleeper.delegate(worker);
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        if !self.link.is_ours() {
+            return;
+        }
+        self.consumer.release();
+        self.parts.sleeper.close();
+        if !self.link.is_hung_up() {
+            // Always: whoever sleeps for space must see that nobody will free any.
+            self.link.ring_space();
+        }
+    }
+}
+
+/// Iterator over owned messages; see [`Receiver::messages`].
+pub struct Messages<'a> {
+    receiver: &'a mut Receiver,
+    ended: bool,
+}
+
+impl Iterator for Messages<'_> {
+    type Item = Result<Vec<u8>, RecvError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        match self.receiver.recv() {
+            Ok(message) => Some(Ok(message.to_vec())),
+            Err(error) => {
+                self.ended = true;
+                (error.reason() != &CloseReason::PeerClosed).then_some(Err(error))
+            }
+        }
+    }
+}
+
+/// Records taken by one call at most, so that fragments without end do not keep the caller.
+const RECORDS_PER_CALL: usize = 64;
+/// This many messages without a pause are a stream.
+const STREAM_MESSAGES: u32 = 8;
+/// Looks in a row that find nothing before the kernel is asked whether the peer lives.
+const HEALTH_LOOKS: u32 = 4096;

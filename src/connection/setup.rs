@@ -1,0 +1,416 @@
+//! Both sides of the handshake over a socket, and what it makes: a connection.
+
+use super::endpoint::{self, Endpoint, Ticket};
+use super::link::{Link, LinkParts, PeerCred};
+use super::receiver::ReceiverParts;
+use super::sender::SenderParts;
+use super::{Connection, Receiver, Sender};
+use crate::config::{CONNECTIONS_MAX, Config};
+use crate::error::Refusal;
+use crate::metrics::Slot;
+use crate::proto::handshake::{Inbox, Limits, MESSAGE_BYTES, Message, Purpose, Terms};
+use crate::ring::{Consumer, ConsumerParts, Producer, ProducerParts};
+use crate::shm::layout::{self, consumer, producer, sleep};
+use crate::shm::{PeerSegment, Segment};
+use crate::wait::{Barrier, Sleeper, Spinner, WAKE_COST_GUESS, Waker, WorkerLines};
+use crate::{crash, sys};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What went wrong before there was a connection.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The other side, or what it sent, is not acceptable to us.
+    Unacceptable(Refusal),
+    /// The other side said why it does not want us.
+    Refused(Refusal),
+    /// It hung up.
+    HungUp,
+    Os(&'static str, io::Error),
+}
+
+impl From<Refusal> for Trouble {
+    fn from(refusal: Refusal) -> Self {
+        Self::Unacceptable(refusal)
+    }
+}
+
+/// A connecting side that has said hello.
+pub(super) struct Caller {
+    socket: OwnedFd,
+    space: OwnedFd,
+    segment: Segment,
+    barrier: bool,
+    inbox: Inbox<OwnedFd>,
+    mail: Mail,
+}
+
+/// A socket that was accepted and has not said hello yet.
+pub(super) struct Guest {
+    socket: OwnedFd,
+    /// User that connected: for fairness among those who have not said hello. Admission goes by the hello.
+    uid: u32,
+    inbox: Inbox<OwnedFd>,
+    mail: Mail,
+}
+
+/// What came along with a message.
+#[derive(Default)]
+struct Mail {
+    sender: Option<sys::Credentials>,
+    pidfd: Option<OwnedFd>,
+}
+
+/// What both sides know when the connection is made.
+struct Agreed {
+    space: OwnedFd,
+    pidfd: Option<OwnedFd>,
+    peer: PeerCred,
+    own: Segment,
+    theirs: PeerSegment,
+    their_terms: Terms,
+    barrier: Barrier,
+    wake_cost: Duration,
+    lines: Option<WorkerLines>,
+    slot: Slot,
+    ticket: Option<Box<dyn Send + Sync>>,
+}
+
+impl Caller {
+    /// Says hello on a connected socket.
+    pub(super) fn hello(socket: OwnedFd, config: &Config, deadline: Instant) -> Result<Self, Trouble> {
+        let segment = create_segment(config)?;
+        let (space, their_space) =
+            sys::stream_pair().map_err(|error| Trouble::Os("make a doorbell", error))?;
+        let listener = sys::socket_credentials(socket.as_fd());
+        // Being registered lets any local process slow us down, so only for our own user.
+        let barrier = listener.is_ok_and(|cred| cred.uid == sys::uid()) && sys::register_barrier();
+        let hello = Message::Hello(terms(config, barrier, 0, 0));
+        send(socket.as_fd(), &hello, &[segment.file(), their_space.as_fd()])?;
+        crash::point("handshake.hello_sent");
+        Ok(Self { socket, space, segment, barrier, inbox: Inbox::new(deadline), mail: Mail::default() })
+    }
+
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Reads what the listener answered; gives itself back while the answer is incomplete.
+    pub(super) fn read_answer(mut self, config: &Config) -> Result<Result<Connection, Self>, Trouble> {
+        let Some((message, files)) = receive(self.socket.as_fd(), &mut self.inbox, &mut self.mail)? else {
+            return Ok(Err(self));
+        };
+        crash::point("handshake.welcome_received");
+        let terms = match message {
+            Message::Welcome(terms) => terms,
+            Message::Refused(refusal) => return Err(Trouble::Refused(refusal)),
+            Message::Hello(_) => return Err(Refusal::Malformed.into()),
+        };
+        let sender = self.mail.sender.ok_or(Refusal::NotAllowed)?;
+        // Root may do what it wants to us anyway; another user must be expected.
+        if sender.uid != 0 && !config.allows(sys::uid(), sender.uid, sender.gid) {
+            return Err(Refusal::NotAllowed.into());
+        }
+        let [segment, tables] = pair_of(files)?;
+        let theirs = map_peer(segment, &terms, config)?;
+        let tables = PeerSegment::endpoint(tables.as_fd(), terms.endpoint_slots as usize)
+            .map_err(|_| Refusal::Descriptors)?;
+        let slot = Slot::new(self.segment.words_from(layout::OWN_SLOT), 1, sender.pid, sender.uid);
+        let lines: WorkerLines = Box::new(move |number| {
+            let known = number < layout::endpoint::WORKERS_MAX as u64;
+            known.then(|| tables.word(endpoint::worker_line_offset(number)))
+        });
+        let wake_cost = match terms.wake_cost_ns {
+            0 => WAKE_COST_GUESS,
+            ns => Duration::from_nanos(ns.into()),
+        };
+        let barrier = if self.barrier && terms.barrier { Barrier::Expedited } else { Barrier::Fence };
+        let agreed = Agreed {
+            space: self.space,
+            pidfd: self.mail.pidfd,
+            peer: PeerCred { pid: sender.pid, uid: sender.uid, gid: sender.gid },
+            own: self.segment,
+            theirs,
+            their_terms: terms,
+            barrier,
+            wake_cost,
+            lines: Some(lines),
+            slot,
+            ticket: None,
+        };
+        agreed.connect(self.socket, config).map(Ok)
+    }
+}
+
+impl Guest {
+    /// Takes an accepted socket.
+    pub(super) fn new(socket: OwnedFd, deadline: Instant) -> Self {
+        let uid = sys::socket_credentials(socket.as_fd()).map_or(u32::MAX, |cred| cred.uid);
+        Self { socket, uid, inbox: Inbox::new(deadline), mail: Mail::default() }
+    }
+
+    pub(super) fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.inbox.deadline()
+    }
+
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        self.inbox.is_expired(now)
+    }
+
+    /// Reads on; `None` while the hello is incomplete.
+    pub(super) fn read_hello(&mut self) -> Result<Option<(Terms, Vec<OwnedFd>)>, Trouble> {
+        match receive(self.socket.as_fd(), &mut self.inbox, &mut self.mail)? {
+            None => Ok(None),
+            Some((Message::Hello(terms), files)) => Ok(Some((terms, files))),
+            Some(_) => Err(Refusal::Malformed.into()),
+        }
+    }
+
+    /// Says why not, as far as the other side listens, and hangs up.
+    pub(super) fn refuse(self, refusal: Refusal) {
+        let _ = send(self.socket.as_fd(), &Message::Refused(refusal), &[]);
+    }
+
+    /// Checks who says hello and what came with it, and answers with our own segment.
+    pub(super) fn welcome(
+        mut self,
+        terms: Terms,
+        files: Vec<OwnedFd>,
+        config: &Config,
+        tables: &Arc<Endpoint>,
+        wake_cost: Duration,
+    ) -> Result<Connection, Trouble> {
+        crash::point("handshake.hello_received");
+        match self.prepare(terms, files, config, tables, wake_cost) {
+            Ok((agreed, welcome)) => {
+                let files = [agreed.own.file(), tables.file()];
+                if let Err(trouble) = send(self.socket.as_fd(), &welcome, &files) {
+                    agreed.slot.clear();
+                    return Err(trouble);
+                }
+                crash::point("handshake.welcome_sent");
+                agreed.connect(self.socket, config)
+            }
+            Err(Trouble::Unacceptable(refusal)) => {
+                self.refuse(refusal);
+                Err(Trouble::Unacceptable(refusal))
+            }
+            Err(trouble) => {
+                self.refuse(Refusal::Resources);
+                Err(trouble)
+            }
+        }
+    }
+
+    fn prepare(
+        &mut self,
+        terms: Terms,
+        files: Vec<OwnedFd>,
+        config: &Config,
+        tables: &Arc<Endpoint>,
+        wake_cost: Duration,
+    ) -> Result<(Agreed, Message), Trouble> {
+        let sender = self.mail.sender.ok_or(Refusal::NotAllowed)?;
+        if !config.allows(sys::uid(), sender.uid, sender.gid) {
+            return Err(Refusal::NotAllowed.into());
+        }
+        if terms.purpose != Purpose::Connection {
+            return Err(Refusal::Purpose.into());
+        }
+        let [segment, space] = pair_of(files)?;
+        if !sys::is_stream_socket(space.as_fd()).unwrap_or(false) {
+            return Err(Refusal::Descriptors.into());
+        }
+        let theirs = map_peer(segment, &terms, config)?;
+        let ticket: Ticket =
+            tables.admit(sender.uid, config.connections_per_uid_max).ok_or(Refusal::Limit)?;
+        let own = create_segment(config)?;
+        crash::point("handshake.segment_created");
+        let barrier = terms.barrier && sender.uid == sys::uid() && sys::register_barrier();
+        let wake_cost_ns = wake_cost.as_nanos().try_into().unwrap_or(u32::MAX);
+        let welcome = Message::Welcome(self::terms(config, barrier, tables.slots() as u32, wake_cost_ns));
+        let slot = ticket.slot(sender.pid).map_err(|error| Trouble::Os("make a statistics slot", error))?;
+        let pidfd = self.mail.pidfd.take();
+        let agreed = Agreed {
+            space,
+            pidfd,
+            peer: PeerCred { pid: sender.pid, uid: sender.uid, gid: sender.gid },
+            own,
+            theirs,
+            their_terms: terms,
+            barrier: if barrier { Barrier::Expedited } else { Barrier::Fence },
+            wake_cost,
+            lines: None,
+            slot,
+            ticket: Some(Box::new(ticket)),
+        };
+        Ok((agreed, welcome))
+    }
+}
+
+impl Agreed {
+    /// Puts the two halves together.
+    fn connect(self, socket: OwnedFd, config: &Config) -> Result<Connection, Trouble> {
+        let Self { own, theirs, their_terms, barrier, .. } = self;
+        let spinner = Spinner::new(config.wait, self.wake_cost);
+        let message_bytes_max = their_terms.message_bytes_max.min(usize::MAX as u64) as usize;
+        let sender_parts = SenderParts {
+            waker: Waker::new(theirs.word(sleep::DATA), barrier, self.lines),
+            sleeper: Sleeper::new(own.word(sleep::SPACE), barrier),
+            spinner: spinner.clone(),
+            counters: self.slot.send_counters(),
+            message_bytes_max,
+        };
+        let receiver_parts = ReceiverParts {
+            waker: Waker::new(theirs.word(sleep::SPACE), barrier, None),
+            sleeper: Sleeper::new(own.word(sleep::DATA), barrier),
+            spinner,
+            counters: self.slot.receive_counters(),
+            patience: config.patience,
+            message_bytes_max: config.message_bytes_max,
+        };
+        let consumer = Consumer::new(ConsumerParts {
+            ring: theirs.ring(),
+            published: theirs.word(producer::PUBLISHED),
+            intent: theirs.word(producer::INTENT),
+            close: theirs.word(producer::CLOSE),
+            consumed: own.word(consumer::CONSUMED),
+            overwrite: their_terms.segment_features & layout::feature::OVERWRITE != 0,
+            record_bytes_max: their_terms.ring_bytes / layout::RECORD_SHARE,
+            start: 0,
+        });
+        let mut producer = make_producer(own, config);
+        producer.add_reader(0, theirs.word(consumer::CONSUMED));
+        let link = Link::new(LinkParts {
+            socket,
+            space: self.space,
+            pidfd: self.pidfd,
+            peer: self.peer,
+            slot: self.slot,
+            ticket: self.ticket,
+        })
+        .map_err(|error| Trouble::Os("set up the fork check", error))?;
+        let link = Arc::new(link);
+        let sender = Sender::new(producer, Arc::clone(&link), sender_parts);
+        Ok(Connection::new(sender, Receiver::new(consumer, link, receiver_parts)))
+    }
+}
+
+fn make_producer(own: Segment, config: &Config) -> Producer {
+    let ring_bytes = own.ring_bytes();
+    let parts = |allocate| ProducerParts {
+        ring: own.ring(),
+        published: own.word(producer::PUBLISHED),
+        intent: own.word(producer::INTENT),
+        close: own.word(producer::CLOSE),
+        overwrite: false,
+        record_bytes_max: ring_bytes / layout::RECORD_SHARE,
+        allocate,
+    };
+    if config.prefault {
+        return Producer::new(parts(None));
+    }
+    let segment = own.share();
+    let mut done = 0;
+    Producer::new(parts(Some(Box::new(move |end| {
+        segment
+            .allocate(layout::HEADER_BYTES as u64 + done, end - done)
+            .map_err(|error| error.raw_os_error().unwrap_or(0))?;
+        done = end;
+        Ok(())
+    }))))
+}
+
+fn create_segment(config: &Config) -> Result<Segment, Trouble> {
+    let os = |error| Trouble::Os("create the segment", error);
+    let segment = Segment::connection(config.ring_bytes, 0).map_err(os)?;
+    if config.prefault {
+        segment.prefault().map_err(os)?;
+    }
+    Ok(segment)
+}
+
+fn map_peer(file: OwnedFd, terms: &Terms, config: &Config) -> Result<PeerSegment, Trouble> {
+    PeerSegment::connection(file.as_fd(), terms.ring_bytes, terms.segment_features, config.trust_peer)
+        .map_err(|_| Refusal::Descriptors.into())
+}
+
+fn pair_of(files: Vec<OwnedFd>) -> Result<[OwnedFd; 2], Trouble> {
+    files.try_into().map_err(|_| Refusal::Descriptors.into())
+}
+
+fn terms(config: &Config, barrier: bool, endpoint_slots: u32, wake_cost_ns: u32) -> Terms {
+    Terms {
+        purpose: Purpose::Connection,
+        segment_features: 0,
+        ring_bytes: config.ring_bytes,
+        message_bytes_max: config.message_bytes_max,
+        barrier,
+        endpoint_slots,
+        wake_cost_ns,
+    }
+}
+
+fn send(socket: BorrowedFd<'_>, message: &Message, files: &[BorrowedFd<'_>]) -> Result<(), Trouble> {
+    let bytes = message.encode(layout::LAYOUT_VERSION);
+    match sys::send_with(socket, &bytes, files) {
+        Ok(MESSAGE_BYTES) => Ok(()),
+        // The buffer of a fresh socket holds hundreds of such messages.
+        Ok(_) => Err(Trouble::HungUp),
+        Err(error) if is_hang_up(&error) => Err(Trouble::HungUp),
+        Err(error) => Err(Trouble::Os("send the handshake", error)),
+    }
+}
+
+/// Reads what is there; `None` while the message is incomplete.
+fn receive(
+    socket: BorrowedFd<'_>,
+    inbox: &mut Inbox<OwnedFd>,
+    mail: &mut Mail,
+) -> Result<Option<(Message, Vec<OwnedFd>)>, Trouble> {
+    let mut buffer = [0; MESSAGE_BYTES];
+    let missing = inbox.missing();
+    let received = match sys::receive_with(socket, &mut buffer[..missing]) {
+        Ok(received) => received,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        Err(error) if is_hang_up(&error) => return Err(Trouble::HungUp),
+        Err(error) => return Err(Trouble::Os("receive the handshake", error)),
+    };
+    if received.bytes == 0 {
+        return Err(Trouble::HungUp);
+    }
+    if received.truncated {
+        return Err(Refusal::Descriptors.into());
+    }
+    // Every piece must come from the same process: whoever sends the last speaks for all.
+    let same = |known: &sys::Credentials| {
+        received.credentials.is_some_and(|now| now.pid == known.pid && now.uid == known.uid)
+    };
+    if !mail.sender.as_ref().is_none_or(same) {
+        return Err(Refusal::NotAllowed.into());
+    }
+    mail.sender = received.credentials;
+    mail.pidfd = received.pidfd;
+    Ok(inbox.feed(&buffer[..received.bytes], received.descriptors, &LIMITS)?)
+}
+
+fn is_hang_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+const LIMITS: Limits = Limits {
+    layout_version: layout::LAYOUT_VERSION,
+    segment_features_known: layout::feature::KNOWN,
+    is_ring_bytes: layout::is_ring_bytes,
+    endpoint_slots_max: CONNECTIONS_MAX as u32,
+};

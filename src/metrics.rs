@@ -1,0 +1,155 @@
+//! Statistics that cost nothing: plain words with one writer, no read-modify-write, always on.
+//!
+//! Each connection has a slot of four lines: one for who it is, one for the thread that sends, one for the thread that
+//! receives, one reserved. A listening process has its slots in its endpoint segment, where monitors can read them; the
+//! connecting side has its slot in the header of its own connection segment.
+
+use crate::shm::layout::slot;
+use crate::shm::{Own, SharedWord};
+
+/// A counter that one thread writes and anybody may read.
+pub(crate) struct Counter {
+    word: SharedWord<Own>,
+    value: u64,
+}
+
+impl Counter {
+    fn new(word: SharedWord<Own>) -> Self {
+        Self { word, value: 0 }
+    }
+
+    /// Adds to it: an addition to a private number and a store, no load of shared memory.
+    #[inline]
+    pub(crate) fn add(&mut self, more: u64) {
+        self.value += more;
+        self.word.store_relaxed(self.value);
+    }
+}
+
+/// Counters of the thread that sends.
+pub(crate) struct SendCounters {
+    pub(crate) messages: Counter,
+    pub(crate) bytes: Counter,
+    pub(crate) full: Counter,
+    pub(crate) sleeps: Counter,
+    pub(crate) bells: Counter,
+}
+
+/// Counters of the thread that receives.
+pub(crate) struct ReceiveCounters {
+    pub(crate) messages: Counter,
+    pub(crate) bytes: Counter,
+    pub(crate) sleeps: Counter,
+    pub(crate) bells: Counter,
+    pub(crate) doorbell_bytes: Counter,
+    pub(crate) violations: Counter,
+    pub(crate) lagged_bytes: Counter,
+}
+
+/// The slot of one connection, for reading and for handing out its counters.
+pub(crate) struct Slot {
+    words: Box<dyn Fn(usize) -> SharedWord<Own> + Send + Sync>,
+}
+
+impl Slot {
+    /// Makes a slot from what finds a word by its offset in the slot; clears it and says whose it is.
+    pub(crate) fn new(
+        words: impl Fn(usize) -> SharedWord<Own> + Send + Sync + 'static,
+        connection: u64,
+        peer_pid: u32,
+        peer_uid: u32,
+    ) -> Self {
+        let slot = Self { words: Box::new(words) };
+        slot.clear();
+        (slot.words)(slot::PEER_PID).store_relaxed(peer_pid.into());
+        (slot.words)(slot::PEER_UID).store_relaxed(peer_uid.into());
+        (slot.words)(slot::CONNECTION).store_relaxed(connection);
+        slot
+    }
+
+    /// Hands out the counters of the sending thread. Once: they count from zero.
+    pub(crate) fn send_counters(&self) -> SendCounters {
+        let counter = |offset| Counter::new((self.words)(offset));
+        SendCounters {
+            messages: counter(slot::SENT_MESSAGES),
+            bytes: counter(slot::SENT_BYTES),
+            full: counter(slot::FULL),
+            sleeps: counter(slot::SPACE_SLEEPS),
+            bells: counter(slot::DATA_BELLS),
+        }
+    }
+
+    /// Hands out the counters of the receiving thread. Once: they count from zero.
+    pub(crate) fn receive_counters(&self) -> ReceiveCounters {
+        let counter = |offset| Counter::new((self.words)(offset));
+        ReceiveCounters {
+            messages: counter(slot::RECEIVED_MESSAGES),
+            bytes: counter(slot::RECEIVED_BYTES),
+            sleeps: counter(slot::DATA_SLEEPS),
+            bells: counter(slot::SPACE_BELLS),
+            doorbell_bytes: counter(slot::DOORBELL_BYTES),
+            violations: counter(slot::VIOLATIONS),
+            lagged_bytes: counter(slot::LAGGED_BYTES),
+        }
+    }
+
+    /// Reads all counters; each by itself is exact, together they may be from slightly different moments.
+    pub(crate) fn snapshot(&self) -> Stats {
+        let read = |offset| (self.words)(offset).load_relaxed();
+        Stats {
+            sent_messages: read(slot::SENT_MESSAGES),
+            sent_bytes: read(slot::SENT_BYTES),
+            full: read(slot::FULL),
+            space_sleeps: read(slot::SPACE_SLEEPS),
+            data_bells: read(slot::DATA_BELLS),
+            received_messages: read(slot::RECEIVED_MESSAGES),
+            received_bytes: read(slot::RECEIVED_BYTES),
+            data_sleeps: read(slot::DATA_SLEEPS),
+            space_bells: read(slot::SPACE_BELLS),
+            doorbell_bytes: read(slot::DOORBELL_BYTES),
+            violations: read(slot::VIOLATIONS),
+            lagged_bytes: read(slot::LAGGED_BYTES),
+        }
+    }
+
+    /// Sets everything to zero, so that the slot is free for another connection.
+    pub(crate) fn clear(&self) {
+        for line in [slot::CONNECTION, slot::SENT_MESSAGES, slot::RECEIVED_MESSAGES] {
+            for offset in (line..line + slot::LINE_USED).step_by(8) {
+                (self.words)(offset).store_relaxed(0);
+            }
+        }
+    }
+}
+
+/// What one side of a connection has done so far.
+///
+/// Messages count once, also when they travelled as several fragments; bytes are payload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Messages put into the ring.
+    pub sent_messages: u64,
+    /// Payload bytes of those messages.
+    pub sent_bytes: u64,
+    /// How often there was no room.
+    pub full: u64,
+    /// How often the sender slept for room.
+    pub space_sleeps: u64,
+    /// How often the sender rang the peer's data doorbell.
+    pub data_bells: u64,
+    /// Messages taken out of the peer's ring.
+    pub received_messages: u64,
+    /// Payload bytes of those messages.
+    pub received_bytes: u64,
+    /// How often the receiver slept for data.
+    pub data_sleeps: u64,
+    /// How often the receiver rang the peer's space doorbell.
+    pub space_bells: u64,
+    /// Doorbell bytes that arrived here; many more than sleeps means that the peer rings without need.
+    pub doorbell_bytes: u64,
+    /// 1 when the connection was ended because the peer broke the protocol.
+    pub violations: u64,
+    /// Bytes of an overwrite ring that were overwritten before they were read.
+    pub lagged_bytes: u64,
+}

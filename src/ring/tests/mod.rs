@@ -1,0 +1,281 @@
+//! Tests of the ring over real segments: one producer, any number of consumers, all in one process.
+//!
+//! Here is what every test needs: [`Rig`], a ring with its ends, and [`Forge`], the pen of a writer that lies.
+#![allow(clippy::unwrap_used, reason = "clippy knows `cfg(test)` only, not `cfg(all(test, not(loom)))`")]
+
+mod adversary;
+mod claims;
+mod exhaustive;
+mod hostile_reader;
+mod model;
+mod overwrite;
+mod records;
+
+use super::*;
+use crate::shm::layout::{self, RECORD_SHARE, RING_BYTES_MIN, feature};
+use crate::shm::{Own, PeerSegment, Segment, SharedBytes, SharedWord};
+use proptest::test_runner::Config;
+
+/// Size of the ring in nearly every test.
+const RING: u64 = RING_BYTES_MIN;
+/// Largest record in it, header included.
+const RECORD_MAX: u64 = RING / RECORD_SHARE;
+/// Largest payload in it.
+const PAYLOAD_MAX: usize = (RECORD_MAX - RECORD_HEADER_BYTES) as usize;
+
+/// One producer and its consumers, each with a segment of its own.
+struct Rig {
+    writer: Segment,
+    producer: Producer,
+    readers: Vec<Reader>,
+    features: u64,
+    joined: u64,
+}
+
+/// One consumer and the segment in which it says how far it has read.
+struct Reader {
+    number: u64,
+    consumer: Consumer,
+    own: Segment,
+    start: u64,
+}
+
+/// What a consumer found, copied out.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Message(Vec<u8>),
+    Empty,
+    Lagged(u64),
+}
+
+impl Rig {
+    /// Makes a lossless ring.
+    fn new(readers: usize) -> Self {
+        Self::with(RING, 0, readers)
+    }
+
+    /// Makes a ring whose writer never waits.
+    fn overwrite(readers: usize) -> Self {
+        Self::with(RING, feature::OVERWRITE, readers)
+    }
+
+    fn with(ring_bytes: u64, features: u64, readers: usize) -> Self {
+        let writer = Segment::connection(ring_bytes, features).unwrap();
+        let producer = Producer::new(producer_parts(&writer, features, None));
+        let mut rig = Self { writer, producer, readers: Vec::new(), features, joined: 0 };
+        for _ in 0..readers {
+            rig.join();
+        }
+        rig
+    }
+
+    /// Adds a reader at the producer's tail and returns that position.
+    fn join(&mut self) -> u64 {
+        let own = Segment::connection(RING, 0).unwrap();
+        let peer = PeerSegment::connection(own.file(), RING, 0, false).unwrap();
+        let number = self.joined;
+        self.joined += 1;
+        let start = self.producer.add_reader(number, peer.word(layout::consumer::CONSUMED));
+        let consumer = consumer(&self.writer, &own, self.features, start);
+        self.readers.push(Reader { number, consumer, own, start });
+        start
+    }
+
+    /// Sends one message; `false` when the ring is full.
+    fn send(&mut self, payload: &[u8]) -> bool {
+        let staged = self.stage(payload);
+        self.producer.publish();
+        staged
+    }
+
+    /// Writes one message without making it visible; `false` when the ring is full.
+    fn stage(&mut self, payload: &[u8]) -> bool {
+        match self.producer.reserve(payload.len(), 8) {
+            Ok(reservation) => {
+                self.producer.write(&reservation, payload);
+                self.producer.stage(reservation, Kind::Data, payload.len());
+                true
+            }
+            Err(NoRoom::Full) => false,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    /// Takes the next message of the first reader.
+    fn receive(&mut self) -> Option<Vec<u8>> {
+        self.readers[0].receive()
+    }
+
+    /// Returns the position of the next record. Lossless rings with room only.
+    fn tail(&mut self) -> u64 {
+        self.producer.reserve(0, 8).unwrap().payload() - RECORD_HEADER_BYTES
+    }
+
+    /// Brings the tail, and every reader, to the next position with this index. The ring must have been read empty.
+    fn advance_to(&mut self, index: u64) {
+        loop {
+            let tail = self.tail();
+            let missing = index.wrapping_sub(tail) & (RING - 1);
+            if missing == 0 {
+                return;
+            }
+            let before_end = RING - (tail & (RING - 1));
+            let total = missing.min(before_end).min(RECORD_MAX);
+            let reservation = self.producer.reserve((total - RECORD_HEADER_BYTES) as usize, 8).unwrap();
+            let len = reservation.len();
+            self.producer.stage(reservation, Kind::Data, len);
+            self.producer.publish();
+            for reader in &mut self.readers {
+                reader.skip();
+            }
+        }
+    }
+}
+
+impl Reader {
+    /// Looks once, takes what is there, and tells the producer as a lazy reader does.
+    fn find(&mut self) -> Found {
+        match self.consumer.poll().unwrap() {
+            Polled::Empty => {
+                self.consumer.release();
+                Found::Empty
+            }
+            Polled::Lagged(lost) => Found::Lagged(lost),
+            Polled::Record(record) => {
+                assert_eq!(record.kind, Kind::Data);
+                let mut out = b"before".to_vec();
+                let taken = self.consumer.take(record, &mut out).unwrap();
+                assert!(out.starts_with(b"before"), "`take` appends");
+                if self.consumer.owes_release() {
+                    self.consumer.release();
+                }
+                match taken {
+                    Ok(()) => Found::Message(out.split_off(6)),
+                    Err(lost) => Found::Lagged(lost),
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Option<Vec<u8>> {
+        match self.find() {
+            Found::Message(message) => Some(message),
+            Found::Empty => None,
+            Found::Lagged(lost) => panic!("lost {lost} bytes"),
+        }
+    }
+
+    /// Reads everything there is.
+    fn drain(&mut self) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| self.receive()).collect()
+    }
+
+    /// Passes over one record and tells the producer.
+    fn skip(&mut self) {
+        let Polled::Record(record) = self.consumer.poll().unwrap() else { panic!("nothing to skip") };
+        self.consumer.advance(record);
+        self.consumer.release();
+    }
+
+    /// How far the producer was told that this reader has read.
+    fn told(&self) -> u64 {
+        self.start + self.own.word(layout::consumer::CONSUMED).load_relaxed()
+    }
+}
+
+/// A second pen on the segment of a writer: what a hostile process does to its own memory.
+struct Forge {
+    ring: SharedBytes<Own>,
+    published: SharedWord<Own>,
+    intent: SharedWord<Own>,
+    close: SharedWord<Own>,
+}
+
+impl Forge {
+    fn new(writer: &Segment) -> Self {
+        Self {
+            ring: writer.ring(),
+            published: writer.word(layout::producer::PUBLISHED),
+            intent: writer.word(layout::producer::INTENT),
+            close: writer.word(layout::producer::CLOSE),
+        }
+    }
+
+    fn header(&self, position: u64, word: u64) {
+        self.ring.publish_header(position, word);
+    }
+}
+
+/// A segment that only a [`Forge`] writes, and what a consumer of it needs.
+struct Forged {
+    writer: Segment,
+    own: Segment,
+    features: u64,
+    forge: Forge,
+}
+
+impl Forged {
+    fn new(features: u64) -> Self {
+        let writer = Segment::connection(RING, features).unwrap();
+        let forge = Forge::new(&writer);
+        Self { own: Segment::connection(RING, 0).unwrap(), writer, features, forge }
+    }
+
+    fn consumer(&self, start: u64) -> Consumer {
+        consumer(&self.writer, &self.own, self.features, start)
+    }
+}
+
+fn producer_parts(writer: &Segment, features: u64, allocate: Option<Box<AllocateFn>>) -> ProducerParts {
+    ProducerParts {
+        ring: writer.ring(),
+        published: writer.word(layout::producer::PUBLISHED),
+        intent: writer.word(layout::producer::INTENT),
+        close: writer.word(layout::producer::CLOSE),
+        overwrite: features & feature::OVERWRITE != 0,
+        record_bytes_max: writer.ring_bytes() / RECORD_SHARE,
+        allocate,
+    }
+}
+
+fn consumer(writer: &Segment, own: &Segment, features: u64, start: u64) -> Consumer {
+    let ring_bytes = writer.ring_bytes();
+    let peer = PeerSegment::connection(writer.file(), ring_bytes, features, true).unwrap();
+    Consumer::new(ConsumerParts {
+        ring: peer.ring(),
+        published: peer.word(layout::producer::PUBLISHED),
+        intent: peer.word(layout::producer::INTENT),
+        close: peer.word(layout::producer::CLOSE),
+        consumed: own.word(layout::consumer::CONSUMED),
+        overwrite: features & feature::OVERWRITE != 0,
+        record_bytes_max: ring_bytes / RECORD_SHARE,
+        start,
+    })
+}
+
+/// A payload of `len` bytes that no other `seed` has.
+fn payload(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        // Never zero and never small: a payload taken for a header is then noticed.
+        bytes.extend_from_slice(&(state | 0x8080_8080_8080_8080).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// Bytes that a record with this payload takes.
+fn total(len: usize) -> u64 {
+    RECORD_HEADER_BYTES + (len as u64).next_multiple_of(8)
+}
+
+/// A number of cases, and no files written beside the sources: a failure prints its smallest input.
+fn cases(cases: u32) -> Config {
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+type AllocateFn = dyn FnMut(u64) -> Result<(), i32> + Send;
