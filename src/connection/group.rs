@@ -7,7 +7,7 @@ use super::sender::Sender;
 use crate::error::{AcceptError, CloseReason, TryRecvError};
 use crate::metrics::Stats;
 use crate::sys;
-use crate::wait::{Barrier, Sleeper, Spinner, Spun, Wait};
+use crate::wait::{Barrier, Sleeper, Spinner, Spun, Wait, pause};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -194,8 +194,9 @@ impl Group {
 
     /// Nothing came in a whole sweep: spins a little, then sleeps.
     fn rest(&mut self, deadline: Option<Instant>) -> Result<(), AcceptError> {
-        for seat in &mut self.members {
-            seat.receiver.be_patient();
+        // Once for all: while one ring is left alone, so are the others.
+        if let Some(patience) = self.members.iter_mut().filter_map(|seat| seat.receiver.take_patience()).max() {
+            pause(patience);
         }
         let Self { members, spinner, .. } = self;
         let ready = || members.iter().any(|seat| seat.receiver.is_ready());

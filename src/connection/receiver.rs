@@ -5,8 +5,7 @@ use super::message::Message;
 use crate::error::{CloseReason, RecvError, RecvTimeoutError, TryRecvError, Violation};
 use crate::metrics::{ReceiveCounters, Stats};
 use crate::ring::{Assembly, Consumer, Polled, Record, Step};
-use crate::wait::{Look, Parked, Sleeper, Spinner, Spun, Wait, Waker};
-use std::hint;
+use crate::wait::{Look, Parked, Sleeper, Spinner, Spun, Wait, Waker, pause};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +23,8 @@ pub struct Receiver {
     assembly: Assembly,
     /// The message taken last; private memory, reused.
     scratch: Vec<u8>,
+    /// The record lent last: passed on from when the next is taken.
+    lent: Option<Record>,
     /// Messages since the ring was last found empty.
     streak: u32,
     /// Looks in a row that found nothing.
@@ -66,7 +67,7 @@ enum Stop {
 impl Receiver {
     pub(super) fn new(consumer: Consumer, link: Arc<Link>, parts: ReceiverParts) -> Self {
         let assembly = Assembly::new(parts.message_bytes_max);
-        Self { consumer, link, parts, assembly, scratch: Vec::new(), streak: 0, misses: 0, ended: None }
+        Self { consumer, link, parts, assembly, scratch: Vec::new(), lent: None, streak: 0, misses: 0, ended: None }
     }
 
     /// Takes the next message if there is one.
@@ -177,11 +178,11 @@ impl Receiver {
         }
     }
 
-    fn message(&mut self, place: Place) -> Message<'_> {
+    fn message(&self, place: Place) -> Message<'_> {
         match place {
             Place::Copied => Message::copied(&self.scratch),
             Place::Assembled => Message::copied(self.assembly.message()),
-            Place::Lent(record) => Message::lent(self, record),
+            Place::Lent(record) => Message::lent(self.consumer.borrow(&record).unwrap_or_default()),
         }
     }
 
@@ -193,6 +194,12 @@ impl Receiver {
         }
         if let Some(reason) = &self.ended {
             return Err(Nothing::Closed(reason.clone()));
+        }
+        if let Some(record) = self.lent.take() {
+            self.consumer.advance(record);
+            if self.consumer.owes_release() {
+                self.release();
+            }
         }
         for _ in 0..RECORDS_PER_CALL {
             match self.consumer.poll() {
@@ -216,6 +223,7 @@ impl Receiver {
         let step = self.assembly.step(record.kind, record.len)?;
         if step == Step::Whole && self.consumer.borrow(&record).is_some() {
             self.count(record.len);
+            self.lent = Some(record);
             return Ok(Some(Place::Lent(record)));
         }
         let out = match step {
@@ -290,39 +298,21 @@ impl Receiver {
         }
     }
 
-    /// Lends the payload of a record that [`Message`] keeps.
-    pub(super) fn lent(&self, record: &Record) -> &[u8] {
-        self.consumer.borrow(record).unwrap_or_default()
-    }
-
-    /// Passes on from a record that was lent.
-    pub(super) fn give_back(&mut self, record: Record) {
-        // In a child made by fork there is no ring to pass on in.
-        if self.link.is_ours() {
-            self.consumer.advance(record);
-            if self.consumer.owes_release() {
-                self.release();
-            }
-        }
-    }
-
     /// Says whether a look at the ring would bring news: a record, or the end.
     pub(super) fn is_ready(&self) -> bool {
         self.consumer.is_ready() || self.consumer.is_closed()
     }
 
-    /// Leaves the ring alone for a moment in the middle of a stream; see `Config::patience`.
-    pub(super) fn be_patient(&mut self) {
-        if self.streak >= STREAM_MESSAGES {
-            for _ in 0..self.parts.patience {
-                hint::spin_loop();
-            }
-        }
-        self.streak = 0;
+    /// Says whether the ring was found empty in the middle of a stream, and how long to leave it alone then.
+    pub(super) fn take_patience(&mut self) -> Option<u32> {
+        let streak = std::mem::take(&mut self.streak);
+        (streak >= STREAM_MESSAGES).then_some(self.parts.patience)
     }
 
     fn wait_for_data(&mut self, deadline: Option<Instant>) -> Result<(), Stop> {
-        self.be_patient();
+        if let Some(patience) = self.take_patience() {
+            pause(patience);
+        }
         let Self { consumer, link, parts, .. } = self;
         let ready = || consumer.is_ready() || consumer.is_closed();
         match parts.spinner.spin(deadline, ready) {

@@ -24,7 +24,7 @@ pub(crate) use sleep::{Barrier, Look, Sleeper, Waker, WorkerLines};
 #[cfg(not(loom))]
 pub use spin::Wait;
 #[cfg(not(loom))]
-pub(crate) use spin::{Spinner, Spun, WAKE_COST_GUESS, measure_wake_cost};
+pub(crate) use spin::{Spinner, Spun, WAKE_COST_GUESS, measure_wake_cost, pause};
 
 #[cfg(all(test, loom))]
 mod loom_tests;

@@ -104,7 +104,8 @@ impl Waker {
     #[inline]
     pub(crate) fn look(&mut self) -> Look {
         match self.barrier {
-            // The sleeper's barrier orders our processor; only the compiler must keep the order of the program.
+            // Pairs with the barrier in `Sleeper::arm`, which orders our processor too; only the compiler must keep
+            // the order of the program.
             #[cfg(not(loom))]
             Barrier::Expedited => std::sync::atomic::compiler_fence(Ordering::SeqCst),
             _ if cfg!(weaken = "waker_no_fence") => {}
