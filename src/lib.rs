@@ -53,3 +53,8 @@ pub use metrics::Stats;
 pub use sys::{Platform, allowed_cpus, pin_current_thread, platform, raise_descriptor_limit};
 #[cfg(not(loom))]
 pub use wait::Wait;
+
+/// The examples of the README compile.
+#[cfg(all(doctest, not(loom)))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -311,6 +311,17 @@ fn the_largest_position_of_all_is_no_panic() {
 }
 
 #[test]
+fn a_published_position_behind_us_or_between_words_is_a_violation() {
+    for published in [0, 8, 56, 65, 66, 71, 4097, u64::MAX] {
+        let forged = Forged::new(feature::OVERWRITE);
+        forged.forge.intent.store_relaxed(u64::MAX);
+        forged.forge.published.store_release(published);
+        let polled = forged.consumer(64).poll();
+        assert!(matches!(polled, Err(Violation::Position { seen, last: 64, .. }) if seen == published));
+    }
+}
+
+#[test]
 fn a_lag_of_nothing_does_not_go_on_for_ever() {
     let forged = Forged::new(feature::OVERWRITE);
     let mut consumer = forged.consumer(64);

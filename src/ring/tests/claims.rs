@@ -26,11 +26,7 @@ fn a_claim_that_is_dropped_leaves_no_trace() {
 #[test]
 fn a_claim_that_is_dropped_takes_no_room() {
     let mut rig = Rig::new(1);
-    let mut sent = 0;
-    while rig.producer.reserve(56, 8).is_ok() {
-        assert!(rig.send(&payload(sent, 56)));
-        sent += 1;
-    }
+    let sent = until_full(|number| rig.producer.reserve(56, 8).is_ok() && rig.send(&payload(number, 56)));
     assert_eq!(sent, (RING - 8) / 64);
     assert_eq!(rig.readers[0].drain().len() as u64, sent);
 }
@@ -114,10 +110,7 @@ fn a_batch_may_fill_the_whole_ring() {
     for index in [0, 8, 4096, RING - 8] {
         let mut rig = Rig::new(1);
         rig.advance_to(index);
-        let mut staged = 0;
-        while rig.stage(&[]) {
-            staged += 1;
-        }
+        let staged = until_full(|_| rig.stage(&[]));
         assert_eq!(staged, RING / 8 - 1);
         assert_eq!(rig.receive(), None);
         rig.producer.publish();
@@ -157,11 +150,9 @@ fn publishing_nothing_changes_nothing() {
 #[test]
 fn a_full_ring_in_the_middle_of_a_batch_keeps_the_batch() {
     let mut rig = Rig::new(1);
-    let mut staged = Vec::new();
-    while rig.stage(&payload(staged.len() as u64, 700)) {
-        staged.push(payload(staged.len() as u64, 700));
-    }
+    let count = until_full(|number| rig.stage(&payload(number, 700)));
     assert!(!rig.stage(&payload(0, 700)), "still full");
     rig.producer.publish();
+    let staged: Vec<_> = (0..count).map(|number| payload(number, 700)).collect();
     assert_eq!(rig.readers[0].drain(), staged);
 }

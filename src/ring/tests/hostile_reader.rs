@@ -123,15 +123,16 @@ fn a_position_beyond_what_was_published_is_a_violation() {
         let mut rig = Rig::new(1);
         assert!(rig.send(&payload(0, 56)));
         rig.readers[0].own.word(layout::consumer::CONSUMED).store_release(64 + beyond);
-        let mut last = Ok(());
-        while last.is_ok() {
-            // Published at the moment of the look: nothing staged counts.
-            last = rig.producer.reserve(PAYLOAD_MAX, 8).map(|reservation| {
+        // What is staged does not count as published.
+        let staged = (0..8).find_map(|_| match rig.producer.reserve(PAYLOAD_MAX, 8) {
+            Ok(reservation) => {
                 rig.producer.stage(reservation, Kind::Data, PAYLOAD_MAX);
-            });
-        }
+                None
+            }
+            Err(error) => Some(error),
+        });
         let violation = Violation::Position { seen: 64 + beyond, last: 0, published: 64 };
-        assert_eq!(last, Err(NoRoom::Reader { number: 0, violation }));
+        assert_eq!(staged, Some(NoRoom::Reader { number: 0, violation }));
     }
 }
 
@@ -144,6 +145,17 @@ fn a_reader_that_goes_backwards_is_a_violation() {
     rig.readers[0].own.word(layout::consumer::CONSUMED).store_release(792);
     let violation = Violation::Position { seen: 792, last: 800, published: RING - 8 + 800 };
     assert_eq!(fill(&mut rig), Err(NoRoom::Reader { number: 0, violation }));
+}
+
+#[test]
+fn a_position_between_words_is_a_violation() {
+    for seen in (1..8).map(|byte| 800 + byte) {
+        let mut rig = Rig::new(1);
+        assert_eq!(fill(&mut rig), Ok(RING - 8));
+        rig.readers[0].own.word(layout::consumer::CONSUMED).store_release(seen);
+        let violation = Violation::Position { seen, last: 0, published: RING - 8 };
+        assert_eq!(fill(&mut rig), Err(NoRoom::Reader { number: 0, violation }));
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod model;
 mod overwrite;
 mod records;
 
+use super::record::RECORD_HEADER_BYTES;
 use super::*;
 use crate::shm::layout::{self, RECORD_SHARE, RING_BYTES_MIN, feature};
 use crate::shm::{Own, PeerSegment, Segment, SharedBytes, SharedWord};
@@ -22,6 +23,9 @@ const RING: u64 = RING_BYTES_MIN;
 const RECORD_MAX: u64 = RING / RECORD_SHARE;
 /// Largest payload in it.
 const PAYLOAD_MAX: usize = (RECORD_MAX - RECORD_HEADER_BYTES) as usize;
+
+/// More records than the ring has room for.
+const RECORDS_MAX: usize = (RING / RECORD_HEADER_BYTES) as usize;
 
 /// One producer and its consumers, each with a segment of its own.
 struct Rig {
@@ -113,7 +117,7 @@ impl Rig {
 
     /// Brings the tail, and every reader, to the next position with this index. The ring must have been read empty.
     fn advance_to(&mut self, index: u64) {
-        loop {
+        for _ in 0..64 {
             let tail = self.tail();
             let missing = index.wrapping_sub(tail) & (RING - 1);
             if missing == 0 {
@@ -129,6 +133,7 @@ impl Rig {
                 reader.skip();
             }
         }
+        panic!("the tail never came to index {index}");
     }
 }
 
@@ -167,7 +172,9 @@ impl Reader {
 
     /// Reads everything there is.
     fn drain(&mut self) -> Vec<Vec<u8>> {
-        std::iter::from_fn(|| self.receive()).collect()
+        let read: Vec<_> = std::iter::from_fn(|| self.receive()).take(RECORDS_MAX + 1).collect();
+        assert!(read.len() <= RECORDS_MAX, "more than the ring holds");
+        read
     }
 
     /// Passes over one record and tells the producer.
@@ -266,6 +273,12 @@ fn payload(seed: u64, len: usize) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
+}
+
+/// Repeats what says whether it found room until it finds none; returns how often it did.
+fn until_full(mut send: impl FnMut(u64) -> bool) -> u64 {
+    let count = (0..=RECORDS_MAX as u64).find(|number| !send(*number));
+    count.expect("the ring is full at some time")
 }
 
 /// Bytes that a record with this payload takes.
