@@ -195,7 +195,8 @@ impl Group {
     /// Nothing came in a whole sweep: spins a little, then sleeps.
     fn rest(&mut self, deadline: Option<Instant>) -> Result<(), AcceptError> {
         // Once for all: while one ring is left alone, so are the others.
-        if let Some(patience) = self.members.iter_mut().filter_map(|seat| seat.receiver.take_patience()).max() {
+        if let Some(patience) = self.members.iter_mut().filter_map(|seat| seat.receiver.take_patience()).max()
+        {
             pause(patience);
         }
         let Self { members, spinner, .. } = self;

@@ -67,7 +67,17 @@ enum Stop {
 impl Receiver {
     pub(super) fn new(consumer: Consumer, link: Arc<Link>, parts: ReceiverParts) -> Self {
         let assembly = Assembly::new(parts.message_bytes_max);
-        Self { consumer, link, parts, assembly, scratch: Vec::new(), lent: None, streak: 0, misses: 0, ended: None }
+        Self {
+            consumer,
+            link,
+            parts,
+            assembly,
+            scratch: Vec::new(),
+            lent: None,
+            streak: 0,
+            misses: 0,
+            ended: None,
+        }
     }
 
     /// Takes the next message if there is one.
@@ -178,6 +188,7 @@ impl Receiver {
         }
     }
 
+    #[inline]
     fn message(&self, place: Place) -> Message<'_> {
         match place {
             Place::Copied => Message::copied(&self.scratch),
@@ -197,9 +208,7 @@ impl Receiver {
         }
         if let Some(record) = self.lent.take() {
             self.consumer.advance(record);
-            if self.consumer.owes_release() {
-                self.release();
-            }
+            self.release_if_owed();
         }
         for _ in 0..RECORDS_PER_CALL {
             match self.consumer.poll() {
@@ -220,41 +229,51 @@ impl Receiver {
 
     #[inline]
     fn take(&mut self, record: Record) -> Result<Option<Place>, Violation> {
-        let step = self.assembly.step(record.kind, record.len)?;
-        if step == Step::Whole && self.consumer.borrow(&record).is_some() {
+        match self.assembly.step(record.kind, record.len)? {
+            Step::Whole => self.take_whole(record),
+            Step::Part { last } => self.take_part(record, last),
+            Step::Void => {
+                self.consumer.advance(record);
+                Ok(None)
+            }
+        }
+    }
+
+    #[inline]
+    fn take_whole(&mut self, record: Record) -> Result<Option<Place>, Violation> {
+        if self.consumer.borrow(&record).is_some() {
             self.count(record.len);
             self.lent = Some(record);
             return Ok(Some(Place::Lent(record)));
         }
-        let out = match step {
-            Step::Whole => &mut self.scratch,
-            Step::Part { .. } => self.assembly.parts(),
-            Step::Void => {
-                self.consumer.advance(record);
-                return Ok(None);
-            }
-        };
-        if step == Step::Whole {
-            out.clear();
-        }
-        if let Err(bytes) = self.consumer.take(record, out)? {
+        self.scratch.clear();
+        if let Err(bytes) = self.consumer.take(record, &mut self.scratch)? {
             self.note_lag(bytes);
             return Ok(None);
         }
+        self.release_if_owed();
+        self.count(record.len);
+        Ok(Some(Place::Copied))
+    }
+
+    fn take_part(&mut self, record: Record, last: bool) -> Result<Option<Place>, Violation> {
+        if let Err(bytes) = self.consumer.take(record, self.assembly.parts())? {
+            self.note_lag(bytes);
+            return Ok(None);
+        }
+        self.release_if_owed();
+        if !last {
+            return Ok(None);
+        }
+        self.count(self.assembly.message().len());
+        Ok(Some(Place::Assembled))
+    }
+
+    #[inline]
+    fn release_if_owed(&mut self) {
         if self.consumer.owes_release() {
             self.release();
         }
-        Ok(match step {
-            Step::Part { last: false } => None,
-            Step::Part { last: true } => {
-                self.count(self.assembly.message().len());
-                Some(Place::Assembled)
-            }
-            Step::Whole | Step::Void => {
-                self.count(record.len);
-                Some(Place::Copied)
-            }
-        })
     }
 
     #[inline]

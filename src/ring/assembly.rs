@@ -28,7 +28,17 @@ impl Assembly {
     }
 
     /// Decides on a record of `len` payload bytes before anything of it is copied.
+    #[inline]
     pub(crate) fn step(&mut self, kind: Kind, len: usize) -> Result<Step, Violation> {
+        let plain = kind == Kind::Data && !self.active && self.parts.is_empty();
+        if plain && len as u64 <= self.message_bytes_max {
+            return Ok(Step::Whole);
+        }
+        self.step_part(kind, len)
+    }
+
+    /// Decides on a fragment, and on whatever comes after one.
+    fn step_part(&mut self, kind: Kind, len: usize) -> Result<Step, Violation> {
         let in_turn = match kind {
             Kind::Data | Kind::FragmentFirst => !self.active,
             _ => self.active,

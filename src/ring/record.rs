@@ -56,7 +56,22 @@ pub(crate) const fn encode(kind: Kind, len: u32) -> u64 {
 ///
 /// `room` is the number of bytes from the header to the end of the ring, `record_max` the agreed maximum. Padding may
 /// fill whatever room there is; everything else is bounded by both.
+#[inline]
 pub(crate) fn decode(word: u64, room: u64, record_max: u64) -> Result<Header, Violation> {
+    if word >> 32 != Kind::Data as u64 {
+        return decode_any(word, room, record_max);
+    }
+    // A plain message, as nearly all are: nothing but a length in the word.
+    let len = word & LENGTH_MASK;
+    let (total, max) = (total_bytes(len), room.min(record_max));
+    if total > max {
+        return Err(Violation::Length { claimed: total, max });
+    }
+    Ok(Header { kind: Kind::Data, len: len as u32, total })
+}
+
+/// Takes apart a header word of any kind, with or without flags.
+fn decode_any(word: u64, room: u64, record_max: u64) -> Result<Header, Violation> {
     let kind = match (word >> 32) as u8 {
         1 => Kind::Data,
         2 => Kind::Padding,

@@ -42,6 +42,7 @@ impl<Side> SharedWord<Side> {
         Self { word, _mapping: Arc::clone(mapping), _side: PhantomData }
     }
 
+    #[inline]
     fn atomic(&self) -> &AtomicU64 {
         // SAFETY: in bounds and aligned to 8 (asserted in `new`; mappings start on a page), alive as long as
         // `_mapping`, and everybody in this process accesses it through this type, atomically.
@@ -49,11 +50,13 @@ impl<Side> SharedWord<Side> {
     }
 
     /// Loads without order: for words whose value alone matters.
+    #[inline]
     pub(crate) fn load_relaxed(&self) -> u64 {
         self.atomic().load(Ordering::Relaxed)
     }
 
     /// Loads, and sees everything that was written before the matching `store_release`.
+    #[inline]
     pub(crate) fn load_acquire(&self) -> u64 {
         let value = self.atomic().load(Ordering::Relaxed);
         // Acquire: pairs with the Release store of the same word in `store_release`.
@@ -64,11 +67,13 @@ impl<Side> SharedWord<Side> {
 
 impl SharedWord<Own> {
     /// Stores without order: for statistics, sleep words (their fence is elsewhere) and the identity line.
+    #[inline]
     pub(crate) fn store_relaxed(&self, value: u64) {
         self.atomic().store(value, Ordering::Relaxed);
     }
 
     /// Stores, and makes everything written before visible to who sees the value by `load_acquire`.
+    #[inline]
     pub(crate) fn store_release(&self, value: u64) {
         // Release: pairs with the Acquire fence in `load_acquire`.
         self.atomic().store(value, Ordering::Release);
@@ -99,6 +104,7 @@ impl<Side> SharedBytes<Side> {
     }
 
     /// Returns the size of the ring.
+    #[inline]
     pub(crate) fn ring_bytes(&self) -> u64 {
         self.bytes
     }
@@ -232,6 +238,13 @@ unsafe fn copy_to_shared(src: *const u8, dst: *mut u8, len: usize) {
             }
             at += 4 * CHUNK;
         }
+        while at + CHUNK <= words {
+            // SAFETY: see above.
+            let chunk = unsafe { src.add(at).cast::<Chunk>().read_unaligned() };
+            // SAFETY: see above.
+            unsafe { dst.add(at).cast::<Chunk>().write_volatile(chunk) };
+            at += CHUNK;
+        }
     }
     while at < words {
         // SAFETY: see above.
@@ -289,6 +302,13 @@ unsafe fn copy_from_shared(src: *const u8, dst: *mut u8, len: usize) {
                 unsafe { dst.add(here).cast::<Chunk>().write_unaligned(chunk) };
             }
             at += 4 * CHUNK;
+        }
+        while at + CHUNK <= words {
+            // SAFETY: see above.
+            let chunk = unsafe { src.add(at).cast::<Chunk>().read_volatile() };
+            // SAFETY: see above.
+            unsafe { dst.add(at).cast::<Chunk>().write_unaligned(chunk) };
+            at += CHUNK;
         }
     }
     while at < words {
