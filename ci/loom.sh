@@ -18,6 +18,7 @@ twins=(
     "batch_first_early:loom_a_batch"
     "overrun_no_release:loom_an_overrun"
     "overrun_no_acquire:loom_an_overrun"
+    "intent_relaxed:loom_who_is_overrun"
     "sleeper_no_fence:loom_a_s"
     "waker_no_fence:loom_a_s"
 )

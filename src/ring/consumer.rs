@@ -172,7 +172,8 @@ impl Consumer {
             // written after it, the intent is seen too.
             fence(Ordering::Acquire);
         }
-        let intent = self.parts.intent.load_relaxed();
+        // Pairs with the store in `Producer::announce`: the boundary to resume at is visible, too.
+        let intent = self.parts.intent.load_acquire();
         intent.saturating_sub(self.head) > self.parts.ring.ring_bytes()
     }
 
@@ -181,7 +182,8 @@ impl Consumer {
     fn resume(&mut self) -> Result<u64, Violation> {
         // Pairs with the store in `Producer::publish`.
         let seen = self.parts.published.load_acquire();
-        if seen < self.head || !seen.is_multiple_of(8) {
+        // A writer cannot have overwritten what it has not published, so there is something to skip.
+        if seen <= self.head || seen > POSITION_MAX || !seen.is_multiple_of(8) {
             return Err(Violation::Position { seen, last: self.head, published: seen });
         }
         let lost = seen - self.head;
@@ -190,6 +192,8 @@ impl Consumer {
     }
 }
 
+/// No ring has moved that many bytes; positions beyond are lies, and sums with lengths do not overflow below.
+const POSITION_MAX: u64 = 1 << 62;
 /// More padding records than this in a row are a violation.
 const PADDING_RUN_MAX: usize = 2;
 /// The consumer tells the producer at the latest when it has read this share of the ring.

@@ -250,3 +250,23 @@ fn loom_who_sees_the_close_word_sees_every_record_before_it() {
         reader.join().unwrap();
     });
 }
+
+#[test]
+fn loom_who_is_overrun_finds_a_boundary_ahead() {
+    explore(|| {
+        let (mut producer, mut consumers) = ring(4, 1, true);
+        let mut consumer = consumers.remove(0);
+        warm_up(&mut producer, &mut consumer, 1);
+        let writer = loom::thread::spawn(move || {
+            // The second overwrites the first, which is the only boundary that the reader does not know.
+            assert!(send(&mut producer, 1) && send(&mut producer, 2));
+        });
+        let reader = loom::thread::spawn(move || match consumer.poll() {
+            Ok(Polled::Lagged(lost)) => assert!(lost > 0),
+            Ok(_) => {}
+            Err(violation) => panic!("an honest writer is accused: {violation}"),
+        });
+        writer.join().unwrap();
+        reader.join().unwrap();
+    });
+}

@@ -40,6 +40,8 @@ pub(crate) struct Producer {
     limit: u64,
     /// Ring bytes that have memory behind them; `u64::MAX` when all have.
     allocated: u64,
+    /// Overwrite rings: up to where readers were warned. Never goes back: what a dropped claim wrote is overwritten too.
+    announced: u64,
 }
 
 /// Room for one record that nobody can see yet.
@@ -86,11 +88,19 @@ impl Reservation {
 }
 
 impl Producer {
-    /// Makes the writing end of a fresh ring. Without readers nothing is ever full.
+    /// Makes the writing end of a fresh ring. Without readers only a batch as long as the ring is ever too much.
     pub(crate) fn new(parts: ProducerParts) -> Self {
         let allocated = if parts.allocate.is_some() { 0 } else { u64::MAX };
-        let mut producer =
-            Self { parts, readers: Vec::new(), tail: 0, staged: 0, first: 0, limit: 0, allocated };
+        let mut producer = Self {
+            parts,
+            readers: Vec::new(),
+            tail: 0,
+            staged: 0,
+            first: 0,
+            limit: 0,
+            allocated,
+            announced: 0,
+        };
         producer.limit = producer.fresh_limit();
         producer
     }
@@ -136,7 +146,7 @@ impl Producer {
         if end > self.allocated {
             self.allocate_ahead(end)?;
         }
-        if self.parts.overwrite {
+        if self.parts.overwrite && end > self.announced {
             self.announce(end);
         }
         crash::point("producer.reserved");
@@ -246,7 +256,13 @@ impl Producer {
 
     /// Announces what is about to be overwritten, before the first byte of it changes.
     fn announce(&mut self, end: u64) {
-        self.parts.intent.store_relaxed(end);
+        self.announced = end;
+        if cfg!(weaken = "intent_relaxed") {
+            self.parts.intent.store_relaxed(end);
+        } else {
+            // Pairs with the load in `Consumer::overrun`: who is warned finds our last boundary in `published`.
+            self.parts.intent.store_release(end);
+        }
         if !cfg!(weaken = "overrun_no_release") {
             // Release fence: pairs with the Acquire fence in `Consumer::overrun`; a reader that saw any byte
             // written after it also sees the intent.
@@ -256,7 +272,8 @@ impl Producer {
 
     #[cold]
     fn look_for_room(&mut self, end: u64) -> Result<(), NoRoom> {
-        for reader in &mut self.readers {
+        let waits = !self.parts.overwrite;
+        for reader in self.readers.iter_mut().filter(|_| waits) {
             // Pairs with the store in `Consumer::release`: what the reader has copied out may be overwritten.
             let seen = reader.consumed.load_acquire();
             let published = self.tail - reader.start;
@@ -272,10 +289,9 @@ impl Producer {
 
     fn fresh_limit(&self) -> u64 {
         let slowest = self.readers.iter().map(|reader| reader.start + reader.seen).min();
-        match slowest {
-            Some(slowest) if !self.parts.overwrite => slowest + self.parts.ring.ring_bytes(),
-            _ => u64::MAX,
-        }
+        // Who waits for nobody must still not pass itself within one batch.
+        let oldest = slowest.filter(|_| !self.parts.overwrite).unwrap_or(self.tail);
+        oldest + self.parts.ring.ring_bytes()
     }
 
     #[cold]
