@@ -8,7 +8,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("listening on {}; stop with Ctrl-C", group.listener().path().display());
     loop {
         group.turn(None, |client, event| match event {
-            Event::Joined => println!("client {} is process {}", client.id().number(), client.peer_cred().pid),
+            Event::Joined => {
+                println!("client {} is process {}", client.id().number(), client.peer_cred().pid)
+            }
             Event::Message(bytes) => {
                 // A client with a full ring does not read its answers; the others must not wait for it.
                 if let Err(error) = client.sender().try_send(bytes) {

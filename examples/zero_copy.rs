@@ -46,7 +46,8 @@ fn consume() -> Result<(), Box<dyn Error>> {
     let mut sum = 0_u64;
     while let Ok(message) = receiver.recv() {
         assert!(message.is_borrowed());
-        let readings = message.chunks_exact(4).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+        let readings =
+            message.chunks_exact(4).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
         sum += readings.map(u64::from).sum::<u64>();
     }
     child.wait()?;
