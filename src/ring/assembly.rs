@@ -7,6 +7,8 @@ use crate::error::Violation;
 pub(crate) struct Assembly {
     parts: Vec<u8>,
     active: bool,
+    /// A part was lost to overwriting: what follows may be the rest of a message whose beginning we do not have.
+    lost: bool,
     message_bytes_max: u64,
 }
 
@@ -17,20 +19,20 @@ pub(crate) enum Step {
     Whole,
     /// Append it to the parts; `last` completes the message.
     Part { last: bool },
-    /// It only says that the parts so far are void.
+    /// Pass on: it says that the parts so far are void, or is the rest of a message that was lost.
     Void,
 }
 
 impl Assembly {
     /// Makes an empty assembly for messages of at most `message_bytes_max`.
     pub(crate) fn new(message_bytes_max: u64) -> Self {
-        Self { parts: Vec::new(), active: false, message_bytes_max }
+        Self { parts: Vec::new(), active: false, lost: false, message_bytes_max }
     }
 
     /// Decides on a record of `len` payload bytes before anything of it is copied.
     #[inline]
     pub(crate) fn step(&mut self, kind: Kind, len: usize) -> Result<Step, Violation> {
-        let plain = kind == Kind::Data && !self.active && self.parts.is_empty();
+        let plain = kind == Kind::Data && !self.active && !self.lost && self.parts.is_empty();
         if plain && len as u64 <= self.message_bytes_max {
             return Ok(Step::Whole);
         }
@@ -39,6 +41,13 @@ impl Assembly {
 
     /// Decides on a fragment, and on whatever comes after one.
     fn step_part(&mut self, kind: Kind, len: usize) -> Result<Step, Violation> {
+        if self.lost {
+            let headless = matches!(kind, Kind::FragmentMiddle | Kind::FragmentLast | Kind::Abandon);
+            self.lost = kind == Kind::FragmentMiddle;
+            if headless {
+                return Ok(Step::Void);
+            }
+        }
         let in_turn = match kind {
             Kind::Data | Kind::FragmentFirst => !self.active,
             _ => self.active,
@@ -73,10 +82,11 @@ impl Assembly {
         &mut self.parts
     }
 
-    /// Forgets a message of which a part was lost.
+    /// Forgets a message of which a part was lost, and the rest of it that may still come.
     pub(crate) fn lose(&mut self) {
         self.parts = Vec::new();
         self.active = false;
+        self.lost = true;
     }
 
     /// Hands out the completed message.
@@ -135,6 +145,19 @@ mod tests {
             assembly.step(Kind::FragmentMiddle, 3),
             Err(Violation::MessageBytes { bytes: 11, max: 10 })
         );
+    }
+
+    #[test]
+    fn the_rest_of_a_lost_message_is_passed_over() {
+        for rest in [&[Kind::FragmentMiddle, Kind::FragmentLast][..], &[Kind::Abandon], &[]] {
+            let mut assembly = Assembly::new(100);
+            assembly.lose();
+            for kind in rest {
+                assert_eq!(assembly.step(*kind, 0), Ok(Step::Void));
+            }
+            assert_eq!(assembly.step(Kind::Data, 3), Ok(Step::Whole));
+            assert!(assembly.step(Kind::FragmentLast, 3).is_err(), "only once");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) struct ConsumerParts {
     pub(crate) overwrite: bool,
     /// Largest record, header included, in bytes.
     pub(crate) record_bytes_max: u64,
-    /// Position at which we joined, as the writer said.
+    /// Position at which we joined: a multiple of 8 and bounded by whoever took it from the writer.
     pub(crate) start: u64,
 }
 
