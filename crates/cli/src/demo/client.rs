@@ -1,0 +1,164 @@
+//! A client process: sends as fast as it can, or calls and checks the answers.
+
+use super::content;
+use super::control::{self, ClientResult, Order, Report, Round, Transport, Work};
+use super::uds::UdsWire;
+use anyhow::{Context, Result, bail};
+use hdrhistogram::Histogram;
+use ringway::{Config, Connection, Profile, RecvTimeoutError};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+/// What became of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The right answer came.
+    Right,
+    /// Another answer came.
+    Wrong,
+    /// No answer came in time.
+    Missing,
+}
+
+impl Answer {
+    /// Makes an answer out of what its check said.
+    pub fn of(right: bool) -> Self {
+        if right { Self::Right } else { Self::Wrong }
+    }
+}
+
+/// A connection to the server, over either transport.
+pub trait Wire {
+    /// Sends a message, waiting for room.
+    ///
+    /// # Errors
+    /// The server is gone.
+    fn send(&mut self, message: &[u8]) -> Result<()>;
+
+    /// Sends what is kept back, and closes.
+    ///
+    /// # Errors
+    /// The server is gone.
+    fn finish(self) -> Result<()>;
+
+    /// Sends a request, and waits for the answer, which `check` looks at.
+    ///
+    /// # Errors
+    /// The server is gone.
+    fn call(&mut self, request: &[u8], check: impl FnOnce(&[u8]) -> bool) -> Result<Answer>;
+}
+
+impl Wire for Connection {
+    fn send(&mut self, message: &[u8]) -> Result<()> {
+        Self::send(self, message).context("cannot send")
+    }
+
+    fn finish(self) -> Result<()> {
+        self.close();
+        Ok(())
+    }
+
+    fn call(&mut self, request: &[u8], check: impl FnOnce(&[u8]) -> bool) -> Result<Answer> {
+        Self::send(self, request).context("cannot send a request")?;
+        match self.recv_timeout(ANSWER_LIMIT) {
+            Ok(answer) => Ok(Answer::of(check(&answer))),
+            Err(RecvTimeoutError::Timeout) => Ok(Answer::Missing),
+            Err(error) => Err(error).context("no answer"),
+        }
+    }
+}
+
+/// Returns the settings of both sides.
+pub fn config(round: Round) -> Config {
+    Config::new().profile(if round.bulk { Profile::Bulk } else { Profile::Latency })
+}
+
+/// Runs client `number` until its orders end.
+///
+/// # Errors
+/// The orchestrator cannot be told any more.
+pub fn run(dir: PathBuf, number: u32) -> Result<()> {
+    let orders = control::orders(dir.clone());
+    while let Ok(order) = orders.recv() {
+        if let Order::Prepare(round) = order {
+            control::report(&match take_part(&dir, number, round, &orders) {
+                Ok(result) => Report::Client(result),
+                Err(error) => Report::Failed(control::describe(&error)),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn take_part(dir: &Path, number: u32, round: Round, orders: &Receiver<Order>) -> Result<ClientResult> {
+    let path = round.transport.socket(dir);
+    match round.transport {
+        Transport::Ringway => {
+            let name = path.to_str().context("the temporary directory has a name that is no text")?;
+            let mut connection = config(round).connect(name)?;
+            connection.send(&number.to_le_bytes())?;
+            work(connection, number, round, orders)
+        }
+        Transport::Uds => work(UdsWire::connect(&path, number)?, number, round, orders),
+    }
+}
+
+fn work(wire: impl Wire, number: u32, round: Round, orders: &Receiver<Order>) -> Result<ClientResult> {
+    control::report(&Report::Ready)?;
+    let Ok(Order::Go) = orders.recv() else { bail!("expected the order to go") };
+    let until = Instant::now() + Duration::from_millis(round.millis);
+    match round.work {
+        Work::Stream => stream(wire, number, round.bytes, until),
+        Work::Call => call(wire, number, round.bytes, until),
+    }
+}
+
+fn stream(mut wire: impl Wire, number: u32, bytes: usize, until: Instant) -> Result<ClientResult> {
+    let mut message = vec![0; bytes];
+    // Reading the clock costs a quarter of a small message; large ones take long by themselves.
+    let look_every = (LOOK_BYTES / bytes as u64).clamp(1, LOOK_MESSAGES_MAX);
+    let mut sent = 0_u64;
+    while !sent.is_multiple_of(look_every) || Instant::now() < until {
+        content::fill(&mut message, number, sent);
+        wire.send(&message)?;
+        sent += 1;
+    }
+    wire.finish()?;
+    Ok(ClientResult { sent, ..ClientResult::default() })
+}
+
+fn call(mut wire: impl Wire, number: u32, bytes: usize, until: Instant) -> Result<ClientResult> {
+    let mut request = vec![0; bytes];
+    let mut round_trips = Histogram::<u64>::new_with_bounds(1, ROUND_TRIP_NANOS_MAX, 3)?;
+    let mut result = ClientResult::default();
+    let mut now = Instant::now();
+    while now < until {
+        let seq = result.sent;
+        content::fill(&mut request, number, seq);
+        result.sent += 1;
+        let start = Instant::now();
+        let answer = wire.call(&request, |answer| {
+            now = Instant::now();
+            content::check(answer, number, bytes) == Ok(seq)
+        })?;
+        match answer {
+            Answer::Right => result.answered += 1,
+            Answer::Wrong => result.corrupt += 1,
+            Answer::Missing => break,
+        }
+        round_trips.saturating_record((now - start).as_nanos().try_into().unwrap_or(u64::MAX));
+    }
+    wire.finish()?;
+    result.latencies =
+        round_trips.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect();
+    Ok(result)
+}
+
+/// How long an answer may take before it counts as lost.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// Longest round trip that is told from longer ones.
+pub const ROUND_TRIP_NANOS_MAX: u64 = 60_000_000_000;
+/// After how many bytes, but at most messages, a stream looks at the clock.
+const LOOK_BYTES: u64 = 256 << 10;
+const LOOK_MESSAGES_MAX: u64 = 64;

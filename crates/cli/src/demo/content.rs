@@ -1,0 +1,199 @@
+//! What a message holds, so that the receiver can tell whether it is the right one and whole.
+//!
+//! Bytes 0..8 are the sequence number, 8..12 the number of the client, 12..16 a check word over both and the length.
+//! After them each line of 64 bytes begins with a word of its own; in 1 of 64 messages every byte is written and
+//! checked. All words follow from client, sequence number and place, so no two messages have one in common but by
+//! chance. Both transports get the same.
+
+use std::fmt;
+
+/// Shortest message: its header.
+pub const MESSAGE_BYTES_MIN: usize = 16;
+
+/// What was wrong with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is shorter or longer than agreed.
+    Length {
+        /// Bytes that came.
+        bytes: usize,
+    },
+    /// Sequence number, client, length and check word do not belong together, or another client's message came.
+    Header,
+    /// A word behind the header is not the one that belongs there.
+    Word {
+        /// Where it lies, in bytes from the start.
+        at: usize,
+    },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { bytes } => write!(f, "{bytes} bytes is not the agreed length"),
+            Self::Header => f.write_str("the header does not hold together"),
+            Self::Word { at } => write!(f, "the word at byte {at} is wrong"),
+        }
+    }
+}
+
+/// Writes message `seq` of `client` into `message`, which may hold an earlier one.
+///
+/// # Panics
+/// If `message` is shorter than [`MESSAGE_BYTES_MIN`].
+pub fn fill(message: &mut [u8], client: u32, seq: u64) {
+    let seed = seed(client, seq);
+    let check = header_check(seed, message.len());
+    message[0..8].copy_from_slice(&seq.to_le_bytes());
+    message[8..12].copy_from_slice(&client.to_le_bytes());
+    message[12..16].copy_from_slice(&check.to_le_bytes());
+    if is_full(seq) {
+        let (words, rest) = message.as_chunks_mut::<WORD_BYTES>();
+        for (index, bytes) in words.iter_mut().enumerate().skip(HEADER_WORDS) {
+            *bytes = word(seed, index).to_le_bytes();
+        }
+        rest.copy_from_slice(&word(seed, words.len()).to_le_bytes()[..rest.len()]);
+        return;
+    }
+    for (line, chunk) in message.chunks_mut(LINE_BYTES).enumerate().skip(1) {
+        if let Some(first) = chunk.first_chunk_mut() {
+            *first = word(seed, line * LINE_WORDS).to_le_bytes();
+        }
+    }
+}
+
+/// Checks a message that should be one of `client` and `bytes` long; returns its sequence number.
+///
+/// # Errors
+/// [`Fault`]: what is wrong with it.
+pub fn check(message: &[u8], client: u32, bytes: usize) -> Result<u64, Fault> {
+    if message.len() != bytes {
+        return Err(Fault::Length { bytes: message.len() });
+    }
+    let (Some(seq), Some(sender), Some(check)) =
+        (array_at(message, 0), array_at(message, 8), array_at(message, 12))
+    else {
+        return Err(Fault::Length { bytes: message.len() });
+    };
+    let seq = u64::from_le_bytes(seq);
+    let seed = seed(client, seq);
+    if u32::from_le_bytes(sender) != client || u32::from_le_bytes(check) != header_check(seed, bytes) {
+        return Err(Fault::Header);
+    }
+    let wrong = if is_full(seq) { wrong_word(message, seed) } else { wrong_line(message, seed) };
+    wrong.map_or(Ok(seq), |index| Err(Fault::Word { at: index * WORD_BYTES }))
+}
+
+/// Looks at every byte; returns the index of the first wrong word.
+fn wrong_word(message: &[u8], seed: u64) -> Option<usize> {
+    let (words, rest) = message.as_chunks::<WORD_BYTES>();
+    let is_wrong = |(index, bytes): &(usize, &[u8; WORD_BYTES])| **bytes != word(seed, *index).to_le_bytes();
+    let wrong = words.iter().enumerate().skip(HEADER_WORDS).find(is_wrong);
+    let rest_is_wrong = *rest != word(seed, words.len()).to_le_bytes()[..rest.len()];
+    wrong.map(|(index, _)| index).or(rest_is_wrong.then_some(words.len()))
+}
+
+/// Looks at the first word of each line; returns the index of the first wrong one.
+fn wrong_line(message: &[u8], seed: u64) -> Option<usize> {
+    let mut lines = message.chunks(LINE_BYTES).enumerate().skip(1);
+    let wrong = lines.find(|(line, chunk)| {
+        chunk.first_chunk().is_some_and(|first| *first != word(seed, line * LINE_WORDS).to_le_bytes())
+    });
+    wrong.map(|(line, _)| line * LINE_WORDS)
+}
+
+fn array_at<const N: usize>(message: &[u8], at: usize) -> Option<[u8; N]> {
+    message.get(at..)?.first_chunk().copied()
+}
+
+/// Says whether every byte of this message is written and checked.
+fn is_full(seq: u64) -> bool {
+    seq.is_multiple_of(FULL_EVERY)
+}
+
+/// Mixes client and sequence number (the finalizer of splitmix64: each bit in changes half the bits out).
+fn seed(client: u32, seq: u64) -> u64 {
+    let mut mixed = seq.wrapping_add(u64::from(client).rotate_left(40)).wrapping_add(GOLDEN);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+fn header_check(seed: u64, bytes: usize) -> u32 {
+    let mixed = seed ^ (bytes as u64).wrapping_mul(GOLDEN);
+    (mixed ^ (mixed >> 32)) as u32
+}
+
+/// The word of the eight bytes with this index.
+fn word(seed: u64, index: usize) -> u64 {
+    seed.wrapping_add((index as u64).wrapping_mul(GOLDEN))
+}
+
+const WORD_BYTES: usize = 8;
+const HEADER_WORDS: usize = MESSAGE_BYTES_MIN / WORD_BYTES;
+const LINE_BYTES: usize = 64;
+const LINE_WORDS: usize = LINE_BYTES / WORD_BYTES;
+const FULL_EVERY: u64 = 64;
+/// 2^64 divided by the golden ratio, odd: multiples of it are spread evenly.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LENGTHS: [usize; 9] = [16, 17, 23, 63, 64, 71, 72, 1024, 4099];
+
+    fn message(bytes: usize, client: u32, seq: u64) -> Vec<u8> {
+        let mut message = vec![0xee; bytes];
+        fill(&mut message, client, seq);
+        message
+    }
+
+    #[test]
+    fn what_was_filled_passes_whatever_the_buffer_held_before() {
+        for bytes in LENGTHS {
+            let mut message = vec![0; bytes];
+            for seq in 0..200 {
+                fill(&mut message, 7, seq);
+                assert_eq!(check(&message, 7, bytes), Ok(seq), "{bytes} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_full_message_counts() {
+        for bytes in LENGTHS {
+            let good = message(bytes, 3, 128);
+            for at in 0..bytes {
+                let mut bad = good.clone();
+                bad[at] ^= 0x10;
+                assert!(check(&bad, 3, bytes).is_err(), "byte {at} of {bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_word_of_each_line_counts_in_every_message() {
+        for bytes in LENGTHS {
+            let good = message(bytes, 3, 5);
+            let words =
+                (0..bytes).filter(|at| *at < 16 || *at >= 64 && at % 64 < 8 && at - at % 64 + 8 <= bytes);
+            for at in words {
+                let mut bad = good.clone();
+                bad[at] ^= 0x01;
+                assert!(check(&bad, 3, bytes).is_err(), "byte {at} of {bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_says_what_is_wrong() {
+        let good = message(1024, 3, 5);
+        assert_eq!(check(&good[..1023], 3, 1024), Err(Fault::Length { bytes: 1023 }));
+        assert_eq!(check(&good[..8], 3, 8), Err(Fault::Length { bytes: 8 }));
+        assert_eq!(check(&good, 4, 1024), Err(Fault::Header), "another client's message");
+        let mut torn = good;
+        torn[512..].copy_from_slice(&message(1024, 3, 6)[512..]);
+        assert_eq!(check(&torn, 3, 1024), Err(Fault::Word { at: 512 }), "half of the next message");
+    }
+}

@@ -1,0 +1,223 @@
+//! What the orchestrator and its children say to each other: one JSON object a line, over stdin and stdout.
+
+use super::tally::Tally;
+use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::fs;
+use std::io::{self, BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+/// What carries the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// The library.
+    Ringway,
+    /// A Unix stream socket.
+    Uds,
+}
+
+/// What is done with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Work {
+    /// Clients send as fast as they can, the server only checks.
+    Stream,
+    /// Clients wait for the answer to each message before they send the next.
+    Call,
+}
+
+/// One of the measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Round {
+    /// What carries the messages.
+    pub transport: Transport,
+    /// What is done with them.
+    pub work: Work,
+    /// Length of a message.
+    pub bytes: usize,
+    /// How long the clients send.
+    pub millis: u64,
+    /// Use the settings for bulk data.
+    pub bulk: bool,
+}
+
+/// What the orchestrator tells a child.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub enum Order {
+    /// Server: listen. Client: connect.
+    Prepare(Round),
+    /// Client: begin to send.
+    Go,
+    /// Server: no client will send any more; report as soon as the last has left.
+    End,
+}
+
+/// What a child tells the orchestrator.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Report {
+    /// It did what `Prepare` asked for.
+    Ready,
+    /// Server: messages checked so far in this round.
+    Progress(u64),
+    /// Client: its part of the round is over.
+    Client(ClientResult),
+    /// Server: the round is over.
+    Server(ServerResult),
+    /// The child cannot go on with the round; why.
+    Failed(String),
+}
+
+/// What a client did in a round.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct ClientResult {
+    /// Messages sent.
+    pub sent: u64,
+    /// Calls: right answers.
+    pub answered: u64,
+    /// Calls: wrong answers.
+    pub corrupt: u64,
+    /// Calls: round trips as (nanoseconds, how many).
+    pub latencies: Vec<(u64, u64)>,
+}
+
+/// What the server saw in a round.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct ServerResult {
+    /// What it got from each client.
+    pub tallies: Vec<Tally>,
+    /// From the first message to the last.
+    pub nanos: u64,
+}
+
+impl Transport {
+    /// Returns the name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ringway => "ringway",
+            Self::Uds => "uds",
+        }
+    }
+
+    /// Returns the path of its socket in the directory of the demo.
+    pub fn socket(self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.sock", self.name()))
+    }
+}
+
+impl Work {
+    /// Returns the name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Call => "call",
+        }
+    }
+}
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let transport = match self.transport {
+            Transport::Ringway => "ringway",
+            Transport::Uds => "Unix socket",
+        };
+        let work = match self.work {
+            Work::Stream => "stream",
+            Work::Call => "request/answer",
+        };
+        write!(f, "{transport} {work}")
+    }
+}
+
+/// Writes one line.
+pub fn say(mut to: impl Write, what: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(what)?;
+    line.push(b'\n');
+    to.write_all(&line)?;
+    to.flush()
+}
+
+/// Reads one line; `None` at the end of the input.
+pub fn hear<T: DeserializeOwned>(from: &mut impl BufRead) -> Result<Option<T>> {
+    let mut line = String::new();
+    if from.read_line(&mut line).context("cannot read a control line")? == 0 {
+        return Ok(None);
+    }
+    serde_json::from_str(&line).with_context(|| format!("not a control line: {}", line.trim_end())).map(Some)
+}
+
+/// Reports to the orchestrator.
+///
+/// # Errors
+/// The orchestrator is gone.
+pub fn report(what: &Report) -> Result<()> {
+    say(io::stdout().lock(), what).context("cannot report to the demo")
+}
+
+/// Says what went wrong and why; a cause that is part of what was said already is not repeated.
+pub fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// Reads orders in a thread of its own. When they end, the orchestrator is gone, however it went: the directory is
+/// removed and the process ends, whatever its other threads are waiting for.
+pub fn orders(dir: PathBuf) -> Receiver<Order> {
+    let (orders, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut stdin = io::stdin().lock();
+        while let Ok(Some(order)) = hear(&mut stdin) {
+            if orders.send(order).is_err() {
+                break;
+            }
+        }
+        // Whoever comes first does it.
+        let _ = fs::remove_dir_all(dir);
+        process::exit(0);
+    });
+    receiver
+}
+
+/// How often the server says how far it is, and looks whether it should end.
+pub const TICK: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_comes_out_as_it_went_in() {
+        let round = Round { transport: Transport::Uds, work: Work::Call, bytes: 64, millis: 500, bulk: true };
+        let mut wire = Vec::new();
+        say(&mut wire, &Order::Prepare(round)).unwrap();
+        say(&mut wire, &Order::Go).unwrap();
+        let mut wire = wire.as_slice();
+        assert!(matches!(hear(&mut wire), Ok(Some(Order::Prepare(heard))) if heard == round));
+        assert!(matches!(hear(&mut wire), Ok(Some(Order::Go))));
+        assert!(matches!(hear::<Order>(&mut wire), Ok(None)));
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("no room").context("cannot write: no room").context("cannot go on");
+        assert_eq!(describe(&error), "cannot go on: cannot write: no room");
+    }
+
+    #[test]
+    fn what_is_not_a_line_is_an_error() {
+        assert!(hear::<Order>(&mut "nonsense\n".as_bytes()).is_err());
+    }
+}

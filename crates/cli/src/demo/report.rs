@@ -1,0 +1,398 @@
+//! Results: rows of numbers, and what they say in words.
+
+use super::Options;
+use super::client::ROUND_TRIP_NANOS_MAX;
+use super::control::{ClientResult, Round, ServerResult, Transport, Work};
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+
+/// The result of one round.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    transport: Transport,
+    work: Work,
+    clients: usize,
+    bytes: usize,
+    /// Of clients that were killed, only what is known to have been sent.
+    sent: u64,
+    /// Stream: right messages. Calls: right answers; of clients that were killed, right requests.
+    delivered: u64,
+    lost: u64,
+    corrupt: u64,
+    out_of_order: u64,
+    killed: usize,
+    secs: f64,
+    msgs_per_s: f64,
+    bytes_per_s: f64,
+    ns: Option<RoundTrips>,
+}
+
+/// Round trips of all clients together, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RoundTrips {
+    p50: u64,
+    p99: u64,
+    p999: u64,
+    max: u64,
+}
+
+/// Where it was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Machine {
+    cpu: String,
+    cores: usize,
+    kernel: String,
+}
+
+/// A row as JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    row: &'a Row,
+    profile: &'static str,
+    #[serde(flatten)]
+    machine: &'a Machine,
+}
+
+impl Row {
+    /// Adds up what clients and server reported; a client without a result died.
+    ///
+    /// # Errors
+    /// The round trips cannot be added up.
+    pub fn new(
+        round: Round,
+        results: &BTreeMap<u32, Option<ClientResult>>,
+        served: &ServerResult,
+        killed: usize,
+    ) -> Result<Self> {
+        let mut row = Self {
+            transport: round.transport,
+            work: round.work,
+            clients: results.len(),
+            bytes: round.bytes,
+            sent: 0,
+            delivered: 0,
+            lost: 0,
+            corrupt: 0,
+            out_of_order: served.tallies.iter().map(|tally| tally.late).sum(),
+            killed,
+            secs: served.nanos as f64 / 1e9,
+            msgs_per_s: 0.0,
+            bytes_per_s: 0.0,
+            ns: None,
+        };
+        for (number, result) in results {
+            row.add(*number, result.as_ref(), served);
+        }
+        if row.secs > 0.0 {
+            row.msgs_per_s = row.delivered as f64 / row.secs;
+            row.bytes_per_s = row.msgs_per_s * row.bytes as f64;
+        }
+        row.ns = round_trips(results.values().flatten())?;
+        Ok(row)
+    }
+
+    fn add(&mut self, number: u32, result: Option<&ClientResult>, served: &ServerResult) {
+        let mut tallies = served.tallies.iter().filter(|tally| tally.client == number);
+        let tally = tallies.next().cloned().unwrap_or_default();
+        self.corrupt += tally.corrupt;
+        let Some(result) = result else {
+            self.sent += tally.delivered + tally.gaps + tally.corrupt;
+            self.delivered += tally.delivered;
+            self.lost += tally.gaps;
+            return;
+        };
+        let delivered = if self.work == Work::Call { result.answered } else { tally.delivered };
+        self.corrupt += result.corrupt;
+        self.sent += result.sent;
+        self.delivered += delivered;
+        self.lost += result.sent.saturating_sub(delivered + tally.corrupt + result.corrupt);
+    }
+
+    /// Says what went wrong, if something did. A killed client alone is nothing wrong.
+    pub fn complaint(&self) -> Option<String> {
+        let name = format!("{} {}", self.transport.name(), self.work.name());
+        if self.lost + self.corrupt + self.out_of_order > 0 {
+            let Self { lost, corrupt, out_of_order, .. } = self;
+            return Some(format!("{name}: {lost} lost, {corrupt} corrupt, {out_of_order} out of order"));
+        }
+        (self.delivered == 0).then(|| format!("{name}: nothing was delivered"))
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let transport = match self.transport {
+            Transport::Ringway => "ringway",
+            Transport::Uds => "Unix socket",
+        };
+        let work = match self.work {
+            Work::Stream => "stream",
+            Work::Call => "request/answer",
+        };
+        let micros = |pick: fn(&RoundTrips) -> u64| {
+            self.ns.as_ref().map_or_else(|| "-".to_owned(), |ns| three_digits(pick(ns) as f64 / 1e3))
+        };
+        vec![
+            transport.to_owned(),
+            work.to_owned(),
+            self.clients.to_string(),
+            thousands(self.sent),
+            thousands(self.delivered),
+            thousands(self.lost),
+            thousands(self.corrupt),
+            three_digits(self.msgs_per_s / 1e6),
+            three_digits(self.bytes_per_s / 1e9),
+            micros(|ns| ns.p50),
+            micros(|ns| ns.p99),
+            micros(|ns| ns.p999),
+            micros(|ns| ns.max),
+        ]
+    }
+}
+
+impl Machine {
+    /// Looks at this machine.
+    pub fn look() -> Self {
+        let model = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("model name"))?;
+            line.split_once(':').map(|(_, name)| name.trim().to_owned())
+        });
+        Self {
+            cpu: model.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            kernel: ringway::platform().kernel,
+        }
+    }
+}
+
+/// Prints the results. If nobody reads them any more, that is no error.
+///
+/// # Errors
+/// The output cannot be written for another reason.
+pub fn print(rows: &[Row], machine: &Machine, options: Options) -> Result<()> {
+    let text = if options.json { json(rows, machine, options)? } else { words(rows, machine) };
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn json(rows: &[Row], machine: &Machine, options: Options) -> Result<String> {
+    let profile = if options.bulk { "bulk" } else { "latency" };
+    let mut text = String::new();
+    for row in rows {
+        text += &serde_json::to_string(&Line { row, profile, machine })?;
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn words(rows: &[Row], machine: &Machine) -> String {
+    let checked: u64 = rows.iter().map(|row| row.delivered + row.corrupt + row.out_of_order).sum();
+    let Machine { cpu, cores, kernel } = machine;
+    format!(
+        "{}\n\n{}\n{cores} cores, {cpu}, kernel {kernel}; {} messages checked: sequence number and a word per 64 bytes \
+         in each, every byte in 1 of 64.\n",
+        table(rows),
+        comparison(rows),
+        thousands(checked),
+    )
+}
+
+/// Lays the rows out as a table; if the terminal is too narrow for that, with a column for each.
+fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(LINES);
+    let width = table.width().map_or(usize::MAX, usize::from);
+    table.set_header(HEADER).add_rows(rows.iter().map(Row::cells));
+    let needed = table.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    if needed > width {
+        let columns: Vec<Vec<String>> = rows.iter().map(Row::cells).collect();
+        let cells = |line: usize| columns.iter().map(move |column| column[line].clone());
+        table = Table::new();
+        table.load_preset(LINES);
+        let title = |line: usize| HEADER[line].replace('\n', " ");
+        table.set_header(std::iter::once(title(0)).chain(cells(0)));
+        for line in 1..HEADER.len() {
+            table.add_row(std::iter::once(title(line)).chain(cells(line)));
+        }
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        if index > 0 && (needed > width || index > 1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Puts the ratio of the two transports into words.
+fn comparison(rows: &[Row]) -> String {
+    let find = |transport, work| rows.iter().find(move |row| row.transport == transport && row.work == work);
+    let both = |work| Some((find(Transport::Ringway, work)?, find(Transport::Uds, work)?));
+    let mut parts = Vec::new();
+    if let Some((ours, theirs)) = both(Work::Stream)
+        && ours.delivered > 0
+        && theirs.delivered > 0
+    {
+        let ratio = ours.msgs_per_s / theirs.msgs_per_s;
+        let slower = if ratio < 1.0 { " (it was slower)" } else { "" };
+        parts.push(format!("ringway moved {} x the messages of the Unix socket{slower}", times(ratio)));
+    }
+    if let Some((ours, theirs)) = both(Work::Call)
+        && let (Some(ours), Some(theirs)) = (ours.ns, theirs.ns)
+    {
+        let ratio = ours.p50 as f64 / theirs.p50 as f64;
+        parts.push(
+            match ratio {
+                ratio if ratio > 1.0 => {
+                    format!("a round trip took {} x the time (it was slower)", times(ratio))
+                }
+                ratio if ratio > 0.55 => format!("a round trip took {} of the time", times(ratio)),
+                ratio => format!("a round trip took 1/{:.0} of the time", 1.0 / ratio),
+            } + " (median)",
+        );
+    }
+    if parts.is_empty() {
+        return "Nothing was measured that could be compared.".to_owned();
+    }
+    let killed = rows.iter().any(|row| row.killed > 0);
+    let note = if killed { "; not all rounds had the same number of clients" } else { "" };
+    format!("{}{note}.", parts.join(", "))
+}
+
+fn round_trips<'a>(results: impl Iterator<Item = &'a ClientResult>) -> Result<Option<RoundTrips>> {
+    let mut all = Histogram::<u64>::new_with_bounds(1, ROUND_TRIP_NANOS_MAX, 3)?;
+    for (nanos, count) in results.flat_map(|result| &result.latencies) {
+        all.saturating_record_n(*nanos, *count);
+    }
+    let at = |quantile| all.value_at_quantile(quantile);
+    Ok((!all.is_empty()).then(|| RoundTrips { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: all.max() }))
+}
+
+/// Writes a number with a comma for each thousand.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Writes a measured number with the digits that mean something.
+fn three_digits(number: f64) -> String {
+    match number {
+        number if number >= 1000.0 => thousands(number.round() as u64),
+        number if number >= 100.0 => format!("{number:.0}"),
+        number if number >= 10.0 => format!("{number:.1}"),
+        number if number >= 0.1 || number == 0.0 => format!("{number:.2}"),
+        number => format!("{number:.4}"),
+    }
+}
+
+fn times(ratio: f64) -> String {
+    if ratio >= 10.0 {
+        format!("{ratio:.0}")
+    } else if ratio >= 0.95 {
+        format!("{ratio:.1}")
+    } else {
+        format!("{ratio:.2}")
+    }
+}
+
+/// For `Table::load_preset`: lines above, below the header and at the end, none between the rows.
+const LINES: &str = "  ── ══      ──    ";
+const HEADER: [&str; 13] = [
+    "transport",
+    "work",
+    "clients",
+    "sent",
+    "delivered",
+    "lost",
+    "corrupt",
+    "M/s",
+    "GB/s",
+    "p50\nus",
+    "p99\nus",
+    "p99.9\nus",
+    "max\nus",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::super::tally::Tally;
+    use super::*;
+
+    fn row(transport: Transport, work: Work, msgs_per_s: f64, p50: Option<u64>) -> Row {
+        let round = Round { transport, work, bytes: 64, millis: 1, bulk: false };
+        let mut row = Row::new(round, &BTreeMap::new(), &ServerResult::default(), 0).unwrap();
+        row.delivered = 10;
+        row.msgs_per_s = msgs_per_s;
+        row.ns = p50.map(|p50| RoundTrips { p50, p99: p50, p999: p50, max: p50 });
+        row
+    }
+
+    fn four(ours: f64, our_p50: u64) -> Vec<Row> {
+        vec![
+            row(Transport::Ringway, Work::Stream, ours, None),
+            row(Transport::Uds, Work::Stream, 1e6, None),
+            row(Transport::Ringway, Work::Call, 1.0, Some(our_p50)),
+            row(Transport::Uds, Work::Call, 1.0, Some(9000)),
+        ]
+    }
+
+    #[test]
+    fn the_comparison_says_what_was_measured() {
+        assert_eq!(
+            comparison(&four(4.1e6, 1000)),
+            "ringway moved 4.1 x the messages of the Unix socket, a round trip took 1/9 of the time (median)."
+        );
+        assert_eq!(
+            comparison(&four(0.5e6, 18000)),
+            "ringway moved 0.50 x the messages of the Unix socket (it was slower), a round trip took 2.0 x the time (it was slower) (median)."
+        );
+        assert_eq!(comparison(&[]), "Nothing was measured that could be compared.");
+    }
+
+    #[test]
+    fn clients_that_ended_and_clients_that_died_add_up() {
+        let round =
+            Round { transport: Transport::Ringway, work: Work::Stream, bytes: 64, millis: 1, bulk: false };
+        let result = |sent| Some(ClientResult { sent, ..ClientResult::default() });
+        let results = BTreeMap::from([(1, result(100)), (2, result(50)), (3, None)]);
+        let tally = |client, delivered, gaps, corrupt| {
+            let mut tally = Tally::new(client);
+            (tally.delivered, tally.gaps, tally.corrupt) = (delivered, gaps, corrupt);
+            tally
+        };
+        let tallies = vec![tally(1, 100, 0, 0), tally(2, 47, 2, 1), tally(3, 30, 1, 0)];
+        let row = Row::new(round, &results, &ServerResult { tallies, nanos: 2_000_000_000 }, 1).unwrap();
+        assert_eq!((row.sent, row.delivered, row.lost, row.corrupt), (181, 177, 3, 1));
+        assert_eq!((row.killed, row.msgs_per_s), (1, 88.5));
+        assert_eq!(row.complaint().as_deref(), Some("ringway stream: 3 lost, 1 corrupt, 0 out of order"));
+    }
+
+    #[test]
+    fn a_round_without_a_message_is_a_complaint() {
+        let mut row = row(Transport::Uds, Work::Call, 1.0, None);
+        assert_eq!(row.complaint(), None);
+        row.delivered = 0;
+        assert_eq!(row.complaint().as_deref(), Some("uds call: nothing was delivered"));
+    }
+
+    #[test]
+    fn numbers_have_the_digits_that_mean_something() {
+        assert_eq!(thousands(1_234_567), "1,234,567");
+        assert_eq!(thousands(999), "999");
+        let numbers = [0.0, 0.01234, 1.234, 12.34, 123.4, 12345.6].map(three_digits);
+        assert_eq!(numbers, ["0.00", "0.0123", "1.23", "12.3", "123", "12,346"]);
+    }
+}
