@@ -34,6 +34,7 @@ pub enum Profile {
 pub struct Config {
     pub(crate) ring_bytes: u64,
     pub(crate) message_bytes_max: u64,
+    pub(crate) peer_ring_bytes_max: u64,
     pub(crate) patience: u32,
     pub(crate) wait: Wait,
     pub(crate) prefault: bool,
@@ -58,6 +59,7 @@ impl Config {
         Self {
             ring_bytes: RING_BYTES_LATENCY,
             message_bytes_max: MESSAGE_BYTES_MAX_DEFAULT,
+            peer_ring_bytes_max: PEER_RING_BYTES_MAX_DEFAULT,
             patience: PATIENCE_LATENCY,
             wait: Wait::Auto,
             prefault: false,
@@ -93,6 +95,14 @@ impl Config {
     /// The memory for it is taken only as bytes arrive.
     pub fn message_bytes_max(mut self, message_bytes_max: u64) -> Self {
         self.message_bytes_max = message_bytes_max;
+        self
+    }
+
+    /// Sets the largest ring that a peer may bring, in bytes: 64 MiB by default, and never less than our own ring.
+    ///
+    /// A peer that says that it wrote its whole ring makes us read it, so this bounds what one peer can cost.
+    pub fn peer_ring_bytes_max(mut self, peer_ring_bytes_max: u64) -> Self {
+        self.peer_ring_bytes_max = peer_ring_bytes_max;
         self
     }
 
@@ -207,6 +217,7 @@ const PATIENCE_LATENCY: u32 = 40;
 const PATIENCE_BULK: u32 = 400;
 const PATIENCE_MAX: u32 = 40_000;
 const MESSAGE_BYTES_MAX_DEFAULT: u64 = 64 << 20;
+const PEER_RING_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 const MESSAGE_BYTES_MAX: u64 = 1 << 30;
 const CONNECTIONS_MAX_DEFAULT: usize = 1024;
 /// Most connections that a listener can be configured for; an endpoint segment has a slot for each.

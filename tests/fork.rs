@@ -182,8 +182,8 @@ fn an_old_claim_sends_nothing(connection: &mut Option<Connection>) {
     let sent = connection.stats().sent_messages;
     let mut claim = Some(connection.sender().try_claim(100).unwrap());
     in_a_child(|| claim.take().unwrap().commit());
-    in_a_child(|| drop(claim.take()));
-    drop(claim);
+    in_a_child(|| claim.take().unwrap().abort());
+    claim.unwrap().abort();
     assert_eq!(connection.stats().sent_messages, sent);
 }
 

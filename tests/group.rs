@@ -164,17 +164,36 @@ fn a_message_to_all_members_reaches_each_of_them() {
 }
 
 #[test]
-fn a_client_that_floods_does_not_silence_another() {
+fn a_client_with_much_to_say_does_not_silence_another() {
     let _guard = hang_guard();
-    let (_scratch, socket, mut group) = group(&Config::new().wait(Wait::Spin));
-    let flood = Peer::spawn("flood", &[("SOCKET", &socket)]);
-    let quiet = client(&socket, 5);
+    let (_scratch, socket, mut group) = group(&Config::new());
     let mut book = Book::default();
-    while !book.left.contains_key(&quiet.pid()) {
-        assert!(group.turn(soon(), |member, event| book.enter(member, event)).unwrap() > 0);
+    let mut talkative = idle_client(&socket);
+    join_all(&mut group, &mut book, 1);
+    let mut quiet = idle_client(&socket);
+    join_all(&mut group, &mut book, 2);
+    // All of it lies in the rings before the group looks at any of it.
+    for (client, order) in [(&mut talkative, "send 5000"), (&mut quiet, "send 5")] {
+        client.send_line(order);
+        client.expect_line("sent");
+        client.send_line("end");
     }
-    assert_eq!(book.received[&quiet.pid()], 5);
-    assert!(!book.left.contains_key(&flood.pid()));
+    let mut before_quiet = None;
+    while book.left.len() < 2 {
+        let turned = group.turn(soon(), |member, event| {
+            if member.peer_cred().pid == quiet.pid() && before_quiet.is_none() {
+                before_quiet = Some(book.received[&talkative.pid()]);
+            }
+            book.enter(member, event);
+        });
+        assert!(turned.unwrap() > 0);
+    }
+    assert_eq!((book.received[&talkative.pid()], book.received[&quiet.pid()]), (5_000, 5));
+    assert!(
+        before_quiet.unwrap() < 5_000,
+        "the quiet one had to wait until the other had nothing more to say"
+    );
+    talkative.finish();
     quiet.finish();
 }
 
@@ -195,13 +214,19 @@ fn an_idle_group_sleeps_and_is_woken_by_the_first_message() {
     let ticks = effort.ticks - before.ticks;
     assert!(switches < 50, "went to sleep {switches} times in an idle half second");
     assert!(ticks < 25, "used {ticks} ticks of 10 ms in an idle half second");
+    let (own, thread) = (std::process::id(), common::thread_id());
     for client in &mut clients[..3] {
-        client.send_line("send");
-        // Without a deadline only the message ends this sleep.
-        let mut came = 0;
-        while came == 0 {
-            group.turn(None, |_, event| came += u32::from(matches!(event, Event::Message(_)))).unwrap();
-        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                common::wait_until("the group sleeps", || common::is_asleep(own, thread));
+                client.send_line("send 1");
+            });
+            // Without a deadline only the message ends this sleep.
+            let mut came = 0;
+            while came == 0 {
+                group.turn(None, |_, event| came += u32::from(matches!(event, Event::Message(_)))).unwrap();
+            }
+        });
     }
 }
 
@@ -286,7 +311,7 @@ impl Effort {
 
 // Roles.
 
-/// Sends numbered messages, then does what it is told: `send`, `receive`, `end`.
+/// Sends numbered messages, then does what it is told: `send COUNT`, `receive`, `end`.
 fn role_client() {
     let mut connection = common::join(&Config::new());
     let mut number = 0;
@@ -295,11 +320,8 @@ fn role_client() {
         number += 1;
     }
     loop {
-        match hear().as_str() {
-            "send" => {
-                connection.send(&message(number, mixed_len(number, LEN_MAX))).unwrap();
-                number += 1;
-            }
+        let order = hear();
+        match order.as_str() {
             "receive" => {
                 check(&connection.recv().unwrap(), 7, 100);
                 say("received");
@@ -309,7 +331,14 @@ fn role_client() {
                 assert_eq!(connection.recv().unwrap_err().reason(), &CloseReason::PeerClosed);
                 return say("closed");
             }
-            order => panic!("what is {order:?}?"),
+            _ => {
+                let count: u64 = order.strip_prefix("send ").unwrap().parse().unwrap();
+                for number in number..number + count {
+                    connection.send(&message(number, mixed_len(number, LEN_MAX))).unwrap();
+                }
+                number += count;
+                say("sent");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A loop for many clients: sweeps their rings while there is work, sleeps in one `poll` over all when there is none.
 
-use super::link::{Link, PeerCred};
+use super::link::PeerCred;
 use super::listener::Listener;
 use super::receiver::Receiver;
 use super::sender::Sender;
@@ -151,6 +151,7 @@ impl Group {
         deadline: Option<Instant>,
         mut handle: impl FnMut(&mut Member, Event<'_>),
     ) -> Result<usize, AcceptError> {
+        self.listener.check_owner()?;
         loop {
             let mut events = self.sweep(&mut handle);
             if events == 0 || self.looked_for_clients.elapsed() >= CLIENT_INTERVAL {
@@ -215,30 +216,34 @@ impl Group {
         slept.map_err(|source| AcceptError::Os { action: "wait for members", source })
     }
 
-    fn sleep(&self, deadline: Option<Instant>) -> io::Result<()> {
+    fn sleep(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         let until = self.listener.next_deadline().into_iter().chain(deadline).min();
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let links: Vec<&Link> = self.members.iter().map(|seat| seat.receiver.link()).collect();
-        let mut items = Vec::with_capacity(2 * links.len() + 1);
-        items.extend(links.iter().map(|link| sys::PollItem::readable(link.socket())));
-        let with_pidfd: Vec<usize> =
-            (0..links.len()).filter(|index| links[*index].pidfd().is_some()).collect();
-        items.extend(links.iter().filter_map(|link| link.pidfd()).map(sys::PollItem::readable));
+        let links = || self.members.iter().map(|seat| seat.receiver.link());
+        let mut items = Vec::with_capacity(2 * self.members.len() + 1);
+        items.extend(links().map(|link| sys::PollItem::readable(link.socket())));
+        // One for each, so that the places match: a link without a pidfd is watched twice.
+        items.extend(links().map(|link| match link.pidfd() {
+            Some(pidfd) => sys::PollItem::readable(pidfd),
+            None => sys::PollItem::hangup_only(link.socket()),
+        }));
         self.listener.watch(&mut items);
         if sys::poll(&mut items, timeout)? == 0 {
             return Ok(());
         }
-        for (link, item) in links.iter().zip(&items) {
-            if item.is_readable() {
-                sys::drain_doorbell(link.socket());
+        let count = self.members.len();
+        let found: Vec<(bool, bool)> = (0..count)
+            .map(|index| {
+                let (socket, process) = (&items[index], &items[count + index]);
+                (socket.is_readable(), socket.is_hung_up() || process.is_readable() || process.is_hung_up())
+            })
+            .collect();
+        for (seat, (rung, gone)) in self.members.iter_mut().zip(found) {
+            if rung && let sys::Drained::Bytes(bytes) = sys::drain_doorbell(seat.receiver.link().socket()) {
+                seat.receiver.count_doorbell(bytes);
             }
-            if item.is_hung_up() {
-                link.note_hung_up();
-            }
-        }
-        for (index, item) in with_pidfd.iter().zip(&items[links.len()..]) {
-            if item.is_readable() || item.is_hung_up() {
-                links[*index].note_hung_up();
+            if gone {
+                seat.receiver.link().note_hung_up();
             }
         }
         Ok(())
@@ -248,9 +253,16 @@ impl Group {
 impl Seat {
     /// Takes a bounded number of messages, so that one member cannot hold up the others.
     fn serve(&mut self, handle: &mut impl FnMut(&mut Member, Event<'_>)) -> usize {
+        let mut bytes = 0;
         for count in 0..MESSAGES_PER_SWEEP {
+            if bytes >= BYTES_PER_SWEEP {
+                return count;
+            }
             match self.receiver.try_recv() {
-                Ok(message) => handle(&mut self.member, Event::Message(&message)),
+                Ok(message) => {
+                    bytes += message.len();
+                    handle(&mut self.member, Event::Message(&message));
+                }
                 Err(TryRecvError::Empty) => return count,
                 Err(TryRecvError::Closed(reason)) => {
                     self.left = true;
@@ -265,5 +277,6 @@ impl Seat {
 
 /// Messages that one member may have handled before it is the next one's turn.
 const MESSAGES_PER_SWEEP: usize = 256;
+const BYTES_PER_SWEEP: usize = 1 << 20;
 /// While there is work, look for new clients this often.
 const CLIENT_INTERVAL: Duration = Duration::from_millis(1);

@@ -122,7 +122,7 @@ impl Listener {
         }
     }
 
-    fn check_owner(&self) -> Result<(), AcceptError> {
+    pub(super) fn check_owner(&self) -> Result<(), AcceptError> {
         if self.owner.is_current() { Ok(()) } else { Err(AcceptError::Forked) }
     }
 
@@ -325,6 +325,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// Handshakes that may be under way at one time: in all, and of one user.
 const HALF_OPEN_MAX: usize = 256;
 const HALF_OPEN_PER_UID_MAX: usize = 64;
-const LET_IN_AT_ONCE: usize = 64;
+/// Well below the limits above, so that who was let in is heard before the next are.
+const LET_IN_AT_ONCE: usize = 16;
 /// How long to leave the queue alone when the process has no descriptors left.
 const DESCRIPTOR_REST: Duration = Duration::from_millis(10);

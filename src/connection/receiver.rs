@@ -179,10 +179,18 @@ impl Receiver {
     }
 
     fn next_until(&mut self, deadline: Option<Instant>) -> Result<Place, Stop> {
+        let mut waited = false;
         loop {
             match self.next() {
                 Ok(place) => return Ok(place),
-                Err(Nothing::Empty) => self.wait_for_data(deadline)?,
+                Err(Nothing::Empty) => {
+                    // Whatever woke us, records that make no message included, the deadline ends it.
+                    if waited && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                        return Err(Stop::Timeout);
+                    }
+                    self.wait_for_data(deadline)?;
+                    waited = true;
+                }
                 Err(Nothing::Closed(reason)) => return Err(Stop::Closed(reason)),
             }
         }
@@ -363,6 +371,11 @@ impl Receiver {
                 Err(Stop::Closed(self.ended.insert(reason).clone()))
             }
         }
+    }
+
+    /// Counts doorbell bytes that a worker drained for us.
+    pub(super) fn count_doorbell(&mut self, bytes: usize) {
+        self.parts.counters.doorbell_bytes.add(bytes as u64);
     }
 
     pub(super) fn link(&self) -> &Link {

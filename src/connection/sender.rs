@@ -250,7 +250,8 @@ impl Sender {
             let reservation = match self.reserve_until(part.len(), 1, deadline) {
                 Ok(reservation) => reservation,
                 Err(stop) => {
-                    self.owes_abandon = index > 0;
+                    // What an earlier message owes stays owed.
+                    self.owes_abandon |= index > 0;
                     return Err(stop);
                 }
             };
@@ -368,10 +369,16 @@ impl Sender {
         align: u64,
         deadline: Option<Instant>,
     ) -> Result<Reservation, Stop> {
+        let mut waited = false;
         loop {
             match self.try_reserve(len, align) {
                 Ok(reservation) => return Ok(reservation),
-                Err(TrySendError::Full) => self.wait_for_room(len, align, deadline)?,
+                // Whatever woke us, false alarms included, the deadline ends it.
+                Err(TrySendError::Full) if waited && is_over(deadline) => return Err(Stop::Timeout),
+                Err(TrySendError::Full) => {
+                    self.wait_for_room(len, align, deadline)?;
+                    waited = true;
+                }
                 Err(TrySendError::TooLarge { len, max }) => return Err(Stop::TooLarge { len, max }),
                 Err(TrySendError::NoMemory { errno }) => return Err(Stop::NoMemory { errno }),
                 Err(TrySendError::Closed(reason)) => return Err(Stop::Closed(reason)),
@@ -414,6 +421,10 @@ impl Sender {
         }
         Ok(())
     }
+}
+
+fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 
 impl Stop {

@@ -12,6 +12,7 @@ use crate::proto::handshake::{Inbox, Limits, MESSAGE_BYTES, Message, Purpose, Te
 use crate::ring::{Consumer, ConsumerParts, Producer, ProducerParts};
 use crate::shm::layout::{self, consumer, producer, sleep};
 use crate::shm::{PeerSegment, Segment};
+use crate::sys::Suspect;
 use crate::wait::{Barrier, Sleeper, Spinner, WAKE_COST_GUESS, Waker, WorkerLines};
 use crate::{crash, sys};
 use std::io;
@@ -39,20 +40,20 @@ impl From<Refusal> for Trouble {
 
 /// A connecting side that has said hello.
 pub(super) struct Caller {
-    socket: OwnedFd,
+    socket: Suspect,
     space: OwnedFd,
     segment: Segment,
     barrier: bool,
-    inbox: Inbox<OwnedFd>,
+    inbox: Inbox<Suspect>,
     mail: Mail,
 }
 
 /// A socket that was accepted and has not said hello yet.
 pub(super) struct Guest {
-    socket: OwnedFd,
+    socket: Suspect,
     /// User that connected: for fairness among those who have not said hello. Admission goes by the hello.
     uid: u32,
-    inbox: Inbox<OwnedFd>,
+    inbox: Inbox<Suspect>,
     mail: Mail,
 }
 
@@ -90,6 +91,7 @@ impl Caller {
         let hello = Message::Hello(terms(config, barrier, 0, 0));
         send(socket.as_fd(), &hello, &[segment.file(), their_space.as_fd()])?;
         crash::point("handshake.hello_sent");
+        let socket = Suspect::new(socket);
         Ok(Self { socket, space, segment, barrier, inbox: Inbox::new(deadline), mail: Mail::default() })
     }
 
@@ -115,12 +117,15 @@ impl Caller {
         }
         let [segment, tables] = pair_of(files)?;
         let theirs = map_peer(segment, &terms, config)?;
-        let tables = PeerSegment::endpoint(tables.as_fd(), terms.endpoint_slots as usize)
-            .map_err(|_| Refusal::Descriptors)?;
+        let lines = map_tables(tables, &terms)?;
+        // Doorbells that have come already are not needed: the ring is looked at before any sleep.
+        if !sys::refuse_descriptors(self.socket.as_fd()) {
+            return Err(Refusal::Descriptors.into());
+        }
         let slot = Slot::new(self.segment.words_from(layout::OWN_SLOT), 1, sender.pid, sender.uid);
         let lines: WorkerLines = Box::new(move |number| {
             let known = number < layout::endpoint::WORKERS_MAX as u64;
-            known.then(|| tables.word(endpoint::worker_line_offset(number)))
+            known.then(|| lines.word(endpoint::worker_line_offset(number)))
         });
         let wake_cost = match terms.wake_cost_ns {
             0 => WAKE_COST_GUESS,
@@ -140,7 +145,7 @@ impl Caller {
             slot,
             ticket: None,
         };
-        agreed.connect(self.socket, config).map(Ok)
+        agreed.connect(self.socket.into_trusted(), config).map(Ok)
     }
 }
 
@@ -148,7 +153,7 @@ impl Guest {
     /// Takes an accepted socket.
     pub(super) fn new(socket: OwnedFd, deadline: Instant) -> Self {
         let uid = sys::socket_credentials(socket.as_fd()).map_or(u32::MAX, |cred| cred.uid);
-        Self { socket, uid, inbox: Inbox::new(deadline), mail: Mail::default() }
+        Self { socket: Suspect::new(socket), uid, inbox: Inbox::new(deadline), mail: Mail::default() }
     }
 
     pub(super) fn uid(&self) -> u32 {
@@ -168,7 +173,7 @@ impl Guest {
     }
 
     /// Reads on; `None` while the hello is incomplete.
-    pub(super) fn read_hello(&mut self) -> Result<Option<(Terms, Vec<OwnedFd>)>, Trouble> {
+    pub(super) fn read_hello(&mut self) -> Result<Option<(Terms, Vec<Suspect>)>, Trouble> {
         match receive(self.socket.as_fd(), &mut self.inbox, &mut self.mail)? {
             None => Ok(None),
             Some((Message::Hello(terms), files)) => Ok(Some((terms, files))),
@@ -185,7 +190,7 @@ impl Guest {
     pub(super) fn welcome(
         mut self,
         terms: Terms,
-        files: Vec<OwnedFd>,
+        files: Vec<Suspect>,
         config: &Config,
         tables: &Arc<Endpoint>,
         wake_cost: Duration,
@@ -199,7 +204,7 @@ impl Guest {
                     return Err(trouble);
                 }
                 crash::point("handshake.welcome_sent");
-                agreed.connect(self.socket, config)
+                agreed.connect(self.socket.into_trusted(), config)
             }
             Err(Trouble::Unacceptable(refusal)) => {
                 self.refuse(refusal);
@@ -215,7 +220,7 @@ impl Guest {
     fn prepare(
         &mut self,
         terms: Terms,
-        files: Vec<OwnedFd>,
+        files: Vec<Suspect>,
         config: &Config,
         tables: &Arc<Endpoint>,
         wake_cost: Duration,
@@ -228,7 +233,9 @@ impl Guest {
             return Err(Refusal::Purpose.into());
         }
         let [segment, space] = pair_of(files)?;
-        if !sys::is_stream_socket(space.as_fd()).unwrap_or(false) {
+        let stream = sys::is_stream_socket(space.as_fd()).unwrap_or(false);
+        // Nobody has anything to say on either socket before the welcome.
+        if !stream || ![space.as_fd(), self.socket.as_fd()].into_iter().all(sys::refuse_descriptors) {
             return Err(Refusal::Descriptors.into());
         }
         let theirs = map_peer(segment, &terms, config)?;
@@ -242,7 +249,7 @@ impl Guest {
         let slot = ticket.slot(sender.pid).map_err(|error| Trouble::Os("make a statistics slot", error))?;
         let pidfd = self.mail.pidfd.take();
         let agreed = Agreed {
-            space,
+            space: space.into_trusted(),
             pidfd,
             peer: PeerCred { pid: sender.pid, uid: sender.uid, gid: sender.gid },
             own,
@@ -340,12 +347,31 @@ fn create_segment(config: &Config) -> Result<Segment, Trouble> {
     Ok(segment)
 }
 
-fn map_peer(file: OwnedFd, terms: &Terms, config: &Config) -> Result<PeerSegment, Trouble> {
-    PeerSegment::connection(file.as_fd(), terms.ring_bytes, terms.segment_features, config.trust_peer)
-        .map_err(|_| Refusal::Descriptors.into())
+fn map_peer(file: Suspect, terms: &Terms, config: &Config) -> Result<PeerSegment, Trouble> {
+    // Both rings of a connection wait for their reader.
+    if terms.segment_features != 0 {
+        return Err(Refusal::Features.into());
+    }
+    // Looking at its pages gives them memory, at our expense too.
+    if terms.ring_bytes > config.peer_ring_bytes_max.max(config.ring_bytes) {
+        return Err(Refusal::Limit.into());
+    }
+    let segment =
+        PeerSegment::connection(file.as_fd(), terms.ring_bytes, terms.segment_features, config.trust_peer)
+            .map_err(|_| Refusal::Descriptors)?;
+    // It is a memfd, which closes at once.
+    drop(file.into_trusted());
+    Ok(segment)
 }
 
-fn pair_of(files: Vec<OwnedFd>) -> Result<[OwnedFd; 2], Trouble> {
+fn map_tables(file: Suspect, terms: &Terms) -> Result<PeerSegment, Trouble> {
+    let segment = PeerSegment::endpoint(file.as_fd(), terms.endpoint_slots as usize)
+        .map_err(|_| Refusal::Descriptors)?;
+    drop(file.into_trusted());
+    Ok(segment)
+}
+
+fn pair_of(files: Vec<Suspect>) -> Result<[Suspect; 2], Trouble> {
     files.try_into().map_err(|_| Refusal::Descriptors.into())
 }
 
@@ -375,9 +401,9 @@ fn send(socket: BorrowedFd<'_>, message: &Message, files: &[BorrowedFd<'_>]) -> 
 /// Reads what is there; `None` while the message is incomplete.
 fn receive(
     socket: BorrowedFd<'_>,
-    inbox: &mut Inbox<OwnedFd>,
+    inbox: &mut Inbox<Suspect>,
     mail: &mut Mail,
-) -> Result<Option<(Message, Vec<OwnedFd>)>, Trouble> {
+) -> Result<Option<(Message, Vec<Suspect>)>, Trouble> {
     let mut buffer = [0; MESSAGE_BYTES];
     let missing = inbox.missing();
     let received = match sys::receive_with(socket, &mut buffer[..missing]) {

@@ -10,6 +10,7 @@ pub(crate) mod poll;
 mod probe;
 mod process;
 pub(crate) mod socket;
+pub(crate) mod suspect;
 
 pub(crate) use barrier::*;
 pub use cpu::*;
@@ -20,6 +21,7 @@ pub(crate) use poll::*;
 pub use probe::*;
 pub use process::*;
 pub(crate) use socket::*;
+pub(crate) use suspect::*;
 
 #[cfg(test)]
 mod tests;

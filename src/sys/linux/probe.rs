@@ -25,6 +25,10 @@ pub struct Platform {
     /// The hello brings the peer's process descriptor along (Linux 6.5). Without it only the
     /// closing socket tells of death: a pid is never used as an identity.
     pub pass_pidfd: bool,
+    /// A connection can refuse descriptors once its handshake is over (Linux 6.16). Without it a
+    /// peer can put some into the queue of a doorbell socket, where the one that closes it, or
+    /// reads past them, may have to wait for their last close.
+    pub refuse_descriptors: bool,
     /// A sleeper can pay for the memory barrier of its waker (Linux 4.16). Without it every
     /// message carries a fence, which costs streams of small messages about two thirds.
     pub membarrier_global_expedited: bool,
@@ -35,7 +39,7 @@ pub struct Platform {
     pub cpus: usize,
     /// Open descriptors allowed now; `u64::MAX` for no limit. A connection takes several.
     pub descriptors_soft: u64,
-    /// Open descriptors allowed after raising the soft limit, which a listener does by itself.
+    /// Open descriptors allowed after `raise_descriptor_limit`.
     pub descriptors_hard: u64,
 }
 
@@ -48,7 +52,7 @@ pub struct Platform {
 /// About ten system calls. No state of the process changes.
 ///
 /// # Examples
-/// ```ignore
+/// ```
 /// let platform = ringway::platform();
 /// println!("Linux {}, pidfd: {}", platform.kernel, platform.pidfd);
 /// ```
@@ -62,6 +66,8 @@ pub fn platform() -> Platform {
             .is_ok_and(|file| memory::seal(file.as_fd()).is_ok()),
         pidfd: process::open_pidfd(process::pid()).is_ok(),
         pass_pidfd: socket::stream_pair().is_ok_and(|(end, _other)| socket::pass_pidfd(end.as_fd()).is_ok()),
+        refuse_descriptors: socket::stream_pair()
+            .is_ok_and(|(end, _other)| socket::set_pass_rights(end.as_fd(), false).is_ok()),
         membarrier_global_expedited: barrier::is_barrier_known(),
         populate_write: memory::has_populate_write(),
         cpus: cpu::cpu_count(),

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr;
 
+use super::suspect::Suspect;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -26,7 +27,7 @@ pub(crate) struct Credentials {
 pub(crate) struct Received {
     /// Bytes written to the buffer; 0 means end of stream.
     pub(crate) bytes: usize,
-    pub(crate) descriptors: Vec<OwnedFd>,
+    pub(crate) descriptors: Vec<Suspect>,
     /// Sender of these bytes, when [`pass_credentials`] was set on our end.
     pub(crate) credentials: Option<Credentials>,
     /// The sender's process, where the kernel has `SO_PASSPIDFD` (6.5).
@@ -121,14 +122,28 @@ pub(crate) fn pass_credentials(socket: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Asks the kernel to attach the sender's pidfd; ENOPROTOOPT before Linux 6.5.
 pub(crate) fn pass_pidfd(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let on: libc::c_int = 1;
+    set_flag(socket, SO_PASSPIDFD, true)
+}
+
+/// Lets a peer send descriptors to this socket, or not; ENOPROTOOPT before Linux 6.16, which always lets it.
+pub(crate) fn set_pass_rights(socket: BorrowedFd<'_>, allowed: bool) -> io::Result<()> {
+    set_flag(socket, SO_PASSRIGHTS, allowed)
+}
+
+/// Turns off waiting for unsent bytes when a socket is closed. Nothing happens to what is no socket.
+pub(crate) fn forget_linger(descriptor: BorrowedFd<'_>) {
+    let _ = rustix::net::sockopt::set_socket_linger(descriptor, None);
+}
+
+fn set_flag(socket: BorrowedFd<'_>, option: libc::c_int, on: bool) -> io::Result<()> {
+    let on = libc::c_int::from(on);
     // SAFETY: `socket` is open for the call, and the kernel reads exactly the stated number of
     // bytes from `on`, which outlives the call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            SO_PASSPIDFD,
+            option,
             (&raw const on).cast(),
             mem::size_of::<libc::c_int>() as libc::socklen_t,
         )
@@ -348,7 +363,7 @@ unsafe fn take_control(message: &libc::msghdr, received: &mut Received) {
                     // this process and that nobody owns yet (the caller's second duty).
                     let fd = unsafe { data.cast::<libc::c_int>().add(index).read_unaligned() };
                     // SAFETY: as above: `fd` is open and from here on owned once.
-                    received.descriptors.push(unsafe { OwnedFd::from_raw_fd(fd) });
+                    received.descriptors.push(Suspect::new(unsafe { OwnedFd::from_raw_fd(fd) }));
                 }
             }
             (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if data_bytes >= mem::size_of::<libc::ucred>() => {
@@ -398,6 +413,8 @@ const DRAIN_BYTES_MAX: usize = 256;
 
 /// Linux 6.5; libc has no constant for it yet.
 const SO_PASSPIDFD: libc::c_int = 76;
+/// Linux 6.16; not in libc.
+const SO_PASSRIGHTS: libc::c_int = 83;
 
 /// Linux 6.5: control message with the sender's pidfd.
 const SCM_PIDFD: libc::c_int = 4;

@@ -5,9 +5,10 @@ use super::control::{self, ClientResult, Order, Report, Round, Transport, Work};
 use super::uds::UdsWire;
 use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
-use ringway::{Config, Connection, Profile, RecvTimeoutError};
+use ringway::{Config, ConnectError, Connection, Profile, RecvTimeoutError};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// What became of a call.
@@ -96,11 +97,22 @@ fn take_part(dir: &Path, number: u32, round: Round, orders: &Receiver<Order>) ->
     match round.transport {
         Transport::Ringway => {
             let name = path.to_str().context("the temporary directory has a name that is no text")?;
-            let mut connection = config(round).connect(name)?;
+            let mut connection = connect(&config(round), name)?;
             connection.send(&number.to_le_bytes())?;
             work(connection, number, round, orders)
         }
         Transport::Uds => work(UdsWire::connect(&path, number)?, number, round, orders),
+    }
+}
+
+/// Connects. When very many do so at once, the listener turns some of them away, and asks them to try again.
+fn connect(config: &Config, name: &str) -> Result<Connection, ConnectError> {
+    let until = Instant::now() + CONNECT_LIMIT;
+    loop {
+        match config.connect(name) {
+            Err(ConnectError::Dropped) if Instant::now() < until => thread::yield_now(),
+            result => return result,
+        }
     }
 }
 
@@ -155,6 +167,8 @@ fn call(mut wire: impl Wire, number: u32, bytes: usize, until: Instant) -> Resul
     Ok(result)
 }
 
+/// How long a client tries to connect again when it was turned away.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How long an answer may take before it counts as lost.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Longest round trip that is told from longer ones.

@@ -230,39 +230,46 @@ fn table(rows: &[Row]) -> Table {
     table
 }
 
-/// Puts the ratio of the two transports into words.
+/// Puts the ratios of the two transports into words.
 fn comparison(rows: &[Row]) -> String {
-    let find = |transport, work| rows.iter().find(move |row| row.transport == transport && row.work == work);
+    let find = |transport, work| {
+        let of_both = |row: &&Row| row.transport == transport && row.work == work;
+        rows.iter().find(of_both).filter(|row| row.delivered > 0)
+    };
     let both = |work| Some((find(Transport::Ringway, work)?, find(Transport::Uds, work)?));
-    let mut parts = Vec::new();
-    if let Some((ours, theirs)) = both(Work::Stream)
-        && ours.delivered > 0
-        && theirs.delivered > 0
-    {
+    let faster = |(ours, theirs): (&Row, &Row)| {
         let ratio = ours.msgs_per_s / theirs.msgs_per_s;
-        let slower = if ratio < 1.0 { " (it was slower)" } else { "" };
-        parts.push(format!("ringway moved {} x the messages of the Unix socket{slower}", times(ratio)));
+        (times(ratio), if ratio < 0.995 { " (it was slower)" } else { "" })
+    };
+    let mut parts = Vec::new();
+    if let Some(rows) = both(Work::Stream) {
+        let (ratio, slower) = faster(rows);
+        parts.push(format!("ringway moved {ratio} x the messages of the Unix socket{slower}"));
     }
-    if let Some((ours, theirs)) = both(Work::Call)
-        && let (Some(ours), Some(theirs)) = (ours.ns, theirs.ns)
-    {
-        let ratio = ours.p50 as f64 / theirs.p50 as f64;
-        parts.push(
-            match ratio {
-                ratio if ratio > 1.0 => {
-                    format!("a round trip took {} x the time (it was slower)", times(ratio))
-                }
-                ratio if ratio > 0.55 => format!("a round trip took {} of the time", times(ratio)),
-                ratio => format!("a round trip took 1/{:.0} of the time", 1.0 / ratio),
-            } + " (median)",
-        );
+    if let Some((ours, theirs)) = both(Work::Call) {
+        let (ratio, slower) = faster((ours, theirs));
+        parts.push(format!("it answered {ratio} x the requests{slower}"));
+        if let (Some(ours), Some(theirs)) = (ours.ns, theirs.ns) {
+            let median = share(ours.p50 as f64 / theirs.p50 as f64);
+            let tail = share(ours.p99 as f64 / theirs.p99 as f64);
+            parts.push(format!("a round trip took {median} (median), {tail} (99th percentile)"));
+        }
     }
     if parts.is_empty() {
         return "Nothing was measured that could be compared.".to_owned();
     }
     let killed = rows.iter().any(|row| row.killed > 0);
     let note = if killed { "; not all rounds had the same number of clients" } else { "" };
-    format!("{}{note}.", parts.join(", "))
+    format!("{}{note}.", parts.join("; "))
+}
+
+/// Says how long something takes in comparison.
+fn share(ratio: f64) -> String {
+    match ratio {
+        ratio if ratio > 1.005 => format!("{} x the time (slower)", times(ratio)),
+        ratio if ratio > 0.55 => format!("{} of the time", times(ratio)),
+        ratio => format!("1/{:.0} of the time", 1.0 / ratio),
+    }
 }
 
 fn round_trips<'a>(results: impl Iterator<Item = &'a ClientResult>) -> Result<Option<RoundTrips>> {
@@ -294,7 +301,8 @@ fn three_digits(number: f64) -> String {
         number if number >= 100.0 => format!("{number:.0}"),
         number if number >= 10.0 => format!("{number:.1}"),
         number if number >= 0.1 || number == 0.0 => format!("{number:.2}"),
-        number => format!("{number:.4}"),
+        number if number >= 0.001 => format!("{number:.4}"),
+        number => format!("{number:.7}"),
     }
 }
 
@@ -353,11 +361,13 @@ mod tests {
     fn the_comparison_says_what_was_measured() {
         assert_eq!(
             comparison(&four(4.1e6, 1000)),
-            "ringway moved 4.1 x the messages of the Unix socket, a round trip took 1/9 of the time (median)."
+            "ringway moved 4.1 x the messages of the Unix socket; it answered 1.0 x the requests; \
+             a round trip took 1/9 of the time (median), 1/9 of the time (99th percentile)."
         );
         assert_eq!(
             comparison(&four(0.5e6, 18000)),
-            "ringway moved 0.50 x the messages of the Unix socket (it was slower), a round trip took 2.0 x the time (it was slower) (median)."
+            "ringway moved 0.50 x the messages of the Unix socket (it was slower); it answered 1.0 x the requests; \
+             a round trip took 2.0 x the time (slower) (median), 2.0 x the time (slower) (99th percentile)."
         );
         assert_eq!(comparison(&[]), "Nothing was measured that could be compared.");
     }
@@ -392,7 +402,7 @@ mod tests {
     fn numbers_have_the_digits_that_mean_something() {
         assert_eq!(thousands(1_234_567), "1,234,567");
         assert_eq!(thousands(999), "999");
-        let numbers = [0.0, 0.01234, 1.234, 12.34, 123.4, 12345.6].map(three_digits);
-        assert_eq!(numbers, ["0.00", "0.0123", "1.23", "12.3", "123", "12,346"]);
+        let numbers = [0.0, 0.000_012, 0.01234, 1.234, 12.34, 123.4, 12345.6].map(three_digits);
+        assert_eq!(numbers, ["0.00", "0.0000120", "0.0123", "1.23", "12.3", "123", "12,346"]);
     }
 }

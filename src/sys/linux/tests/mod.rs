@@ -68,6 +68,19 @@ fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// Waits until so many are open: what a peer sent is closed by another thread.
+fn settle_at(descriptors: usize) {
+    let start = std::time::Instant::now();
+    while open_descriptors() != descriptors {
+        assert!(
+            start.elapsed().as_secs() < 30,
+            "{} descriptors instead of {descriptors}",
+            open_descriptors()
+        );
+        std::thread::yield_now();
+    }
+}
+
 /// A directory of its own for one test, mode 0700, removed on drop.
 struct Scratch(std::path::PathBuf);
 

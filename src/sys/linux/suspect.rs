@@ -1,0 +1,105 @@
+//! Descriptors that a peer sent: closing one may take as long as the peer likes.
+//!
+//! A TCP socket with `SO_LINGER` and unsent bytes, a file of a file system in user space, or a Unix socket in whose
+//! queue such a descriptor lies: the last close of each waits. So what a peer sent is closed by a thread that nobody
+//! waits for, until it was looked at and found harmless.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use super::fork::ForkToken;
+use super::socket::{forget_linger, receive_with, set_pass_rights};
+
+/// A descriptor that came from a peer, or a socket that may hold some in its queue.
+#[derive(Debug)]
+pub(crate) struct Suspect(Option<OwnedFd>);
+
+impl Suspect {
+    /// Takes a descriptor of which nothing is known.
+    pub(crate) fn new(descriptor: OwnedFd) -> Self {
+        Self(Some(descriptor))
+    }
+
+    /// Hands it out: it was looked at, and closing it does not wait.
+    pub(crate) fn into_trusted(mut self) -> OwnedFd {
+        self.0.take().expect("invariant: only drop and this take it, and both end it")
+    }
+}
+
+impl AsFd for Suspect {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_ref().expect("invariant: only drop and `into_trusted` take it, and both end it").as_fd()
+    }
+}
+
+impl Drop for Suspect {
+    fn drop(&mut self) {
+        if let Some(descriptor) = self.0.take() {
+            reap(descriptor);
+        }
+    }
+}
+
+/// Lets no descriptor into the queue of a socket any more; `false` if one was there, or the queue does not end.
+///
+/// Bytes in the queue are thrown away: call it where they can only be doorbells. Kernels before 6.16 cannot refuse
+/// descriptors; there only what is queued now is found.
+pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) -> bool {
+    // Without the option there is nothing to set.
+    let _ = set_pass_rights(socket, false);
+    for _ in 0..QUEUE_READS_MAX {
+        match receive_with(socket, &mut [0; 256]) {
+            Ok(received) if !received.descriptors.is_empty() || received.truncated => return false,
+            Ok(received) if received.bytes > 0 => {}
+            // Empty, hung up or failed: whoever waits on it next finds out.
+            _ => return true,
+        }
+    }
+    false
+}
+
+/// The closing thread of one process.
+struct Reaper {
+    owner: ForkToken,
+    queue: Sender<OwnedFd>,
+}
+
+fn reap(descriptor: OwnedFd) {
+    // Without a thread the close happens here, as it always would without this module.
+    let Some(reaper) = reaper() else { return };
+    // The thread ends with the process only, so the queue is never closed.
+    let _ = reaper.queue.send(descriptor);
+}
+
+fn reaper() -> Option<&'static Reaper> {
+    // Acquire: pairs with the Release half of the exchange below; the pointed-to value was written before.
+    let known = REAPER.load(Ordering::Acquire);
+    // SAFETY: a non-null pointer came from `Box::leak` below and is never freed or written again.
+    let known_reaper = unsafe { known.as_ref() };
+    if let Some(reaper) = known_reaper.filter(|reaper| reaper.owner.is_current()) {
+        return Some(reaper);
+    }
+    // The first time, and the first time after a fork, which does not copy threads.
+    let (queue, descriptors) = channel::<OwnedFd>();
+    let owner = ForkToken::current().ok()?;
+    let closing = move || {
+        for descriptor in descriptors {
+            forget_linger(descriptor.as_fd());
+            drop(descriptor);
+        }
+    };
+    thread::Builder::new().name("ringway-reaper".into()).spawn(closing).ok()?;
+    let fresh: &'static Reaper = Box::leak(Box::new(Reaper { owner, queue }));
+    // AcqRel: pairs with the Acquire load above. When another thread was faster, two reapers are as good as one.
+    let _ =
+        REAPER.compare_exchange(known, ptr::from_ref(fresh).cast_mut(), Ordering::AcqRel, Ordering::Relaxed);
+    Some(fresh)
+}
+
+static REAPER: AtomicPtr<Reaper> = AtomicPtr::new(ptr::null_mut());
+/// More reads than this of an honest queue are not needed: a doorbell is one byte, a read takes 256.
+const QUEUE_READS_MAX: usize = 16;
