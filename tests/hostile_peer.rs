@@ -126,12 +126,11 @@ fn whatever_a_peer_scribbles_nothing_panics_hangs_or_leaves_its_bounds() {
 #[test]
 fn an_honest_client_of_the_same_group_is_served_exactly_during_the_storm() {
     let _guard = hang_guard();
-    let left = serve_beside("storm", "", 1000);
-    assert!(left.iter().any(|reason| matches!(reason, CloseReason::Violation(_))), "{left:?}");
+    serve_beside("storm", "", 1000);
 }
 
-/// Serves an honest client beside an attacker, and returns how the attacker's connections ended.
-fn serve_beside(role: &str, attack: &str, count: u64) -> Vec<CloseReason> {
+/// Serves an honest client beside an attacker.
+fn serve_beside(role: &str, attack: &str, count: u64) {
     let scratch = scratch_dir();
     let socket = scratch.socket("a");
     let mut group = Group::new(config().bind(&socket).unwrap()).unwrap();
@@ -143,7 +142,11 @@ fn serve_beside(role: &str, attack: &str, count: u64) -> Vec<CloseReason> {
     let mut honest = Peer::spawn("honest", &[("SOCKET", &socket), ("COUNT", &text)]);
     let (mut served, mut gone, mut left) = (0, false, Vec::new());
     let start = Instant::now();
-    while !gone {
+    // The storm goes on until one of its attacks was noticed; other attacks break no rule.
+    let noticed = |left: &[CloseReason]| {
+        role != "storm" || left.iter().any(|reason| matches!(reason, CloseReason::Violation(_)))
+    };
+    while !gone || !noticed(&left) {
         assert!(start.elapsed() < common::DEADLINE, "served only {served}");
         let until = Instant::now() + Duration::from_millis(100);
         let turned = group.turn(Some(until), |member, event| {
@@ -170,7 +173,6 @@ fn serve_beside(role: &str, attack: &str, count: u64) -> Vec<CloseReason> {
     assert_eq!(served, count);
     honest.expect_line("served");
     honest.finish();
-    left
 }
 
 #[test]
@@ -339,7 +341,10 @@ fn descriptors_on_a_doorbell_are_closed() {
         for socket in [&raw.socket, &raw.space] {
             // A kernel that lets a socket refuse descriptors does not even carry them.
             match support::send_files(socket.as_raw_fd(), b"!", &[gift.as_raw_fd(); 20]) {
-                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied),
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+                    support::send_files(socket.as_raw_fd(), b"!", &[]).unwrap();
+                }
                 Ok(_) => {}
             }
         }

@@ -3,7 +3,7 @@
 use super::Connection;
 use super::endpoint::Endpoint;
 use super::name::Place;
-use super::setup::{Caller, Guest, Trouble};
+use super::setup::{Caller, Guest, Offer, Trouble};
 use crate::config::Config;
 use crate::error::ConnectError;
 use crate::sys;
@@ -46,7 +46,7 @@ pub fn pair(config: &Config) -> Result<(Connection, Connection), ConnectError> {
     }
     let deadline = Instant::now() + config.connect_timeout;
     let tables = Arc::new(Endpoint::new(1).map_err(os("create the endpoint segment"))?);
-    let caller = Caller::hello(here, config, deadline)?;
+    let caller = Caller::hello(here, Offer::new(config)?, config, deadline)?;
     let mut guest = Guest::new(there, deadline);
     // Everything was written before it is read, so nothing is ever incomplete.
     let (terms, files) = guest.read_hello()?.ok_or(ConnectError::Dropped)?;
@@ -63,9 +63,29 @@ impl Config {
     pub fn connect(&self, name: &str) -> Result<Connection, ConnectError> {
         self.check().map_err(ConnectError::Config)?;
         let place = Place::resolve(name).map_err(ConnectError::Name)?;
+        let path = place.path();
         let deadline = Instant::now() + self.connect_timeout;
-        let socket = open(&place.path(), deadline)?;
-        let mut caller = Caller::hello(socket, self, deadline)?;
+        let mut dropped = false;
+        loop {
+            match self.connect_once(&path, deadline) {
+                // A listener with too many handshakes under way turns out the oldest.
+                Err(ConnectError::Dropped) if Instant::now() < deadline => {
+                    dropped = true;
+                    sys::poll(&mut [], Some(QUEUE_RETRY))
+                        .map_err(|source| os("wait for the listener", source))?;
+                }
+                Err(ConnectError::Timeout | ConnectError::NoListener { .. }) if dropped => {
+                    return Err(ConnectError::Dropped);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn connect_once(&self, path: &Path, deadline: Instant) -> Result<Connection, ConnectError> {
+        let offer = Offer::new(self)?;
+        let socket = open(path, deadline)?;
+        let mut caller = Caller::hello(socket, offer, self, deadline)?;
         loop {
             caller = match caller.read_answer(self)? {
                 Ok(connection) => return Ok(connection),

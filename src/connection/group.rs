@@ -39,6 +39,8 @@ pub struct Group {
     next_id: u64,
     /// When the listener's queue was looked at last: not on every sweep, since that is a system call.
     looked_for_clients: Instant,
+    /// The last sleep ended because of a client, or may have.
+    clients_waiting: bool,
 }
 
 /// Names a member of a group: counted from 1, never used twice.
@@ -117,6 +119,7 @@ impl Group {
             members: Vec::new(),
             next_id: 1,
             looked_for_clients: Instant::now(),
+            clients_waiting: true,
         })
     }
 
@@ -154,7 +157,7 @@ impl Group {
         self.listener.check_owner()?;
         loop {
             let mut events = self.sweep(&mut handle);
-            if events == 0 || self.looked_for_clients.elapsed() >= CLIENT_INTERVAL {
+            if self.clients_waiting || self.looked_for_clients.elapsed() >= CLIENT_INTERVAL {
                 events += self.let_join(&mut handle)?;
             }
             if events > 0 {
@@ -190,6 +193,7 @@ impl Group {
             joined += 1;
         }
         self.looked_for_clients = Instant::now();
+        self.clients_waiting = false;
         Ok(joined)
     }
 
@@ -229,9 +233,13 @@ impl Group {
         }));
         self.listener.watch(&mut items);
         if sys::poll(&mut items, timeout)? == 0 {
+            drop(items);
+            // Perhaps somebody's time for a hello is up.
+            self.clients_waiting = true;
             return Ok(());
         }
         let count = self.members.len();
+        self.clients_waiting = items[2 * count..].iter().any(|item| item.is_readable() || item.is_hung_up());
         let found: Vec<(bool, bool)> = (0..count)
             .map(|index| {
                 let (socket, process) = (&items[index], &items[count + index]);

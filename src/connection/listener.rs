@@ -179,11 +179,14 @@ impl Listener {
         }
         self.resting_until = None;
         for _ in 0..LET_IN_AT_ONCE {
+            if !self.has_room(now) {
+                return Ok(());
+            }
             match sys::accept(self.socket()) {
                 Ok(None) => return Ok(()),
                 Ok(Some(socket)) => {
                     let guest = Guest::new(socket, now + self.config.handshake_timeout);
-                    self.make_room_for(guest.uid());
+                    self.limit_half_open(guest.uid(), now);
                     self.guests.push(guest);
                 }
                 Err(error) if sys::is_out_of_descriptors(&error) => {
@@ -196,25 +199,37 @@ impl Listener {
         Ok(())
     }
 
-    /// Turns out the oldest half-open handshake of a user who has too many, or of anybody when all are too many: an
-    /// honest client is through in microseconds.
-    fn make_room_for(&mut self, uid: u32) {
-        let of_uid = self.guests.iter().filter(|guest| guest.uid() == uid).count();
-        let oldest = |guests: &[Guest], all: bool| {
-            let candidates = guests.iter().enumerate().filter(|(_, guest)| all || guest.uid() == uid);
-            candidates.min_by_key(|(_, guest)| guest.deadline()).map(|(index, _)| index)
-        };
-        let out = if of_uid >= HALF_OPEN_PER_UID_MAX {
-            oldest(&self.guests, false)
-        } else if self.guests.len() >= HALF_OPEN_MAX {
-            oldest(&self.guests, true)
-        } else {
-            None
-        };
-        if let Some(index) = out {
-            self.guests.swap_remove(index);
-            self.refused += 1;
+    /// Says whether one more may come in: there is a place, or somebody who had time enough to say hello can go for it.
+    fn has_room(&mut self, now: Instant) -> bool {
+        let room = self.guests.len() < HALF_OPEN_MAX || self.turn_out(None, now);
+        if !room {
+            // They wait in the kernel's queue, which nobody can be turned out of.
+            self.resting_until = Some(now + HELLO_GRACE);
         }
+        room
+    }
+
+    /// Keeps one user from taking all places.
+    fn limit_half_open(&mut self, uid: u32, now: Instant) {
+        let of_uid = self.guests.iter().filter(|guest| guest.uid() == uid).count();
+        if of_uid >= HALF_OPEN_PER_UID_MAX {
+            self.turn_out(Some(uid), now);
+        }
+    }
+
+    /// Turns out the oldest half-open handshake, of one user or of all, if it had time enough: an honest client says
+    /// hello within microseconds after it was scheduled.
+    fn turn_out(&mut self, uid: Option<u32>, now: Instant) -> bool {
+        let candidates =
+            self.guests.iter().enumerate().filter(|(_, guest)| uid.is_none_or(|uid| guest.uid() == uid));
+        let oldest = candidates.min_by_key(|(_, guest)| guest.deadline());
+        let patience_left = self.config.handshake_timeout.saturating_sub(HELLO_GRACE);
+        let Some((index, _)) = oldest.filter(|(_, guest)| guest.deadline() <= now + patience_left) else {
+            return false;
+        };
+        self.guests.swap_remove(index);
+        self.refused += 1;
+        true
     }
 
     pub(super) fn worker_line(&self) -> Option<(u64, SharedWord<Own>)> {
@@ -324,7 +339,9 @@ const BACKLOG: i32 = 4096;
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// Handshakes that may be under way at one time: in all, and of one user.
 const HALF_OPEN_MAX: usize = 256;
-const HALF_OPEN_PER_UID_MAX: usize = 64;
+const HALF_OPEN_PER_UID_MAX: usize = 192;
+/// How long a client certainly has for its hello, however many others there are.
+const HELLO_GRACE: Duration = Duration::from_millis(10);
 /// Well below the limits above, so that who was let in is heard before the next are.
 const LET_IN_AT_ONCE: usize = 16;
 /// How long to leave the queue alone when the process has no descriptors left.

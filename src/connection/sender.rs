@@ -206,7 +206,8 @@ impl Sender {
         Ok(Claim::new(self, reservation))
     }
 
-    /// Returns the longest message that fits into one record, in bytes: a quarter of the ring less 8.
+    /// Returns the longest message that fits into one record, in bytes: a quarter of the ring less 8, or what the
+    /// receiver accepts if that is less.
     pub fn record_bytes_max(&self) -> usize {
         self.producer.payload_bytes_max().min(self.parts.message_bytes_max)
     }
@@ -285,6 +286,9 @@ impl Sender {
             return Err(TrySendError::TooLarge { len, max: self.record_bytes_max() });
         }
         if self.owes_abandon {
+            if len > self.producer.payload_bytes_max() {
+                return Err(TrySendError::TooLarge { len, max: self.record_bytes_max() });
+            }
             self.pay_abandon()?;
         }
         self.producer.reserve(len, align).map_err(|no_room| self.refuse(no_room, len))

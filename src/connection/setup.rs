@@ -79,12 +79,32 @@ struct Agreed {
     ticket: Option<Box<dyn Send + Sync>>,
 }
 
-impl Caller {
-    /// Says hello on a connected socket.
-    pub(super) fn hello(socket: OwnedFd, config: &Config, deadline: Instant) -> Result<Self, Trouble> {
+/// What a hello brings, made before the listener knows of us: between connecting and the hello it waits.
+pub(super) struct Offer {
+    space: OwnedFd,
+    their_space: OwnedFd,
+    segment: Segment,
+}
+
+impl Offer {
+    pub(super) fn new(config: &Config) -> Result<Self, Trouble> {
         let segment = create_segment(config)?;
         let (space, their_space) =
             sys::stream_pair().map_err(|error| Trouble::Os("make a doorbell", error))?;
+        sys::refuse_descriptors(space.as_fd());
+        Ok(Self { space, their_space, segment })
+    }
+}
+
+impl Caller {
+    /// Says hello on a connected socket.
+    pub(super) fn hello(
+        socket: OwnedFd,
+        offer: Offer,
+        config: &Config,
+        deadline: Instant,
+    ) -> Result<Self, Trouble> {
+        let Offer { space, their_space, segment } = offer;
         let listener = sys::socket_credentials(socket.as_fd());
         // Being registered lets any local process slow us down, so only for our own user.
         let barrier = listener.is_ok_and(|cred| cred.uid == sys::uid()) && sys::register_barrier();
