@@ -169,8 +169,10 @@ fn a_thousand_half_open_handshakes_keep_nobody_out() {
         during.files - before.files
     );
     assert!(during.most_kib < before.most_kib + 16 * 1024, "{} KiB", during.most_kib - before.most_kib);
-    let after = await_status(&mut server, |now| now.refused == before.refused + 1000);
-    assert_eq!((after.files, after.members), (before.files, 0));
+    // What strangers sent is closed by another thread, a moment after it was refused.
+    let after =
+        await_status(&mut server, |now| now.refused == before.refused + 1000 && now.files == before.files);
+    assert_eq!(after.members, 0);
     drop(half_open);
 }
 
