@@ -335,7 +335,7 @@ mod tests {
     const LIMITS: Limits = Limits {
         layout_version: 1,
         segment_features_known: 1,
-        is_ring_bytes: |bytes| bytes.is_power_of_two() && bytes >= 16384 && bytes <= 1 << 30,
+        is_ring_bytes: |bytes| bytes.is_power_of_two() && (16384..=1 << 30).contains(&bytes),
         endpoint_slots_max: 65536,
     };
 
