@@ -8,3 +8,17 @@ pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// Runs a model and asserts that loom tried more than a handful of interleavings.
+#[cfg(all(test, loom))]
+pub(crate) fn explore(model: impl Fn() + Sync + Send + 'static) {
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = std::sync::Arc::clone(&count);
+    loom::model(move || {
+        // Relaxed: a number for the assertion below, after everything has ended.
+        seen.fetch_add(1, Ordering::Relaxed);
+        model();
+    });
+    let explored = count.load(Ordering::Relaxed);
+    assert!(explored > 10, "loom explored only {explored} interleavings");
+}

@@ -5,19 +5,8 @@
 
 use super::record::Kind;
 use super::*;
+use crate::primitive::explore;
 use crate::shm::{loom_ring, loom_word};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Runs a model and asserts that loom tried more than a handful of interleavings.
-fn explore(model: impl Fn() + Sync + Send + 'static) {
-    let count = std::sync::Arc::new(AtomicUsize::new(0));
-    let seen = std::sync::Arc::clone(&count);
-    loom::model(move || {
-        seen.fetch_add(1, Ordering::Relaxed);
-        model();
-    });
-    assert!(count.load(Ordering::Relaxed) > 10, "loom explored only {count:?} interleavings");
-}
 
 /// One producer and `readers` consumers on a ring of `words` words.
 fn ring(words: usize, readers: u64, overwrite: bool) -> (Producer, Vec<Consumer>) {

@@ -1,21 +1,10 @@
 //! Models of the sleep/wake protocol for loom, in its fence form.
 
 use super::{Barrier, Look, Sleeper, Waker};
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU64, Ordering, explore};
 use crate::shm::layout::sleep;
 use crate::shm::loom_word;
 use loom::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-
-fn explore(model: impl Fn() + Sync + Send + 'static) {
-    let count = std::sync::Arc::new(AtomicUsize::new(0));
-    let seen = std::sync::Arc::clone(&count);
-    loom::model(move || {
-        seen.fetch_add(1, Ordering::Relaxed);
-        model();
-    });
-    assert!(count.load(Ordering::Relaxed) > 10, "loom explored only {count:?} interleavings");
-}
 
 /// A sleeper that has seen `seen` of `messages` counts as asleep for good unless its doorbell was rung.
 fn nobody_sleeps_through(messages: u64, worker: Option<u64>) {
