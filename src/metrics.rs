@@ -10,19 +10,23 @@ use crate::shm::{Own, SharedWord};
 /// A counter that one thread writes and anybody may read.
 pub(crate) struct Counter {
     word: SharedWord<Own>,
-    value: u64,
 }
 
 impl Counter {
     fn new(word: SharedWord<Own>) -> Self {
-        Self { word, value: 0 }
+        Self { word }
     }
 
-    /// Adds to it: an addition to a private number and a store, no load of shared memory.
-    #[inline]
+    /// Adds to it: a load and a store of our own line, no read-modify-write.
+    #[inline(always)]
     pub(crate) fn add(&mut self, more: u64) {
-        self.value += more;
-        self.word.store_relaxed(self.value);
+        self.word.store_relaxed(self.get().wrapping_add(more));
+    }
+
+    /// Returns it.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> u64 {
+        self.word.load_relaxed()
     }
 }
 
@@ -67,7 +71,7 @@ impl Slot {
         slot
     }
 
-    /// Hands out the counters of the sending thread. Once: they count from zero.
+    /// Hands out the counters of the sending thread. Once: each word has one writer.
     pub(crate) fn send_counters(&self) -> SendCounters {
         let counter = |offset| Counter::new((self.words)(offset));
         SendCounters {
@@ -79,7 +83,7 @@ impl Slot {
         }
     }
 
-    /// Hands out the counters of the receiving thread. Once: they count from zero.
+    /// Hands out the counters of the receiving thread. Once: each word has one writer.
     pub(crate) fn receive_counters(&self) -> ReceiveCounters {
         let counter = |offset| Counter::new((self.words)(offset));
         ReceiveCounters {

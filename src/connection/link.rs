@@ -49,13 +49,19 @@ impl Link {
     }
 
     /// Says whether this process made the link; a child made by fork did not, and has no mappings.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_ours(&self) -> bool {
         self.owner.is_current()
     }
 
+    /// Says whether this process made the link and the peer is not known to be gone.
+    #[inline(always)]
+    pub(super) fn is_fit(&self) -> bool {
+        self.is_ours() && !self.is_hung_up()
+    }
+
     /// Says whether the peer is known to be gone.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_hung_up(&self) -> bool {
         // Relaxed: the fact alone matters; what the peer had published before was made visible by the kernel when it
         // closed the socket, and each half looks at the ring once more.

@@ -92,6 +92,7 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Sender::send`].
+    #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.sender.send(message)
     }
@@ -117,6 +118,7 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Receiver::recv`].
+    #[inline]
     pub fn recv(&mut self) -> Result<Message<'_>, RecvError> {
         self.receiver.recv()
     }

@@ -25,10 +25,13 @@ pub struct Receiver {
     scratch: Vec<u8>,
     /// The record lent last: passed on from when the next is taken.
     lent: Option<Record>,
-    /// Messages since the ring was last found empty.
-    streak: u32,
-    /// Looks in a row that found nothing.
+    /// The next record may be a message like most: nothing is lent, half assembled, or ended.
+    plain: bool,
+    /// Messages received when the ring was last found empty and waited for.
+    seen_at_wait: u64,
+    /// Looks in a row that found nothing, and messages received before them.
     misses: u32,
+    seen_at_miss: u64,
     ended: Option<CloseReason>,
 }
 
@@ -67,17 +70,21 @@ enum Stop {
 impl Receiver {
     pub(super) fn new(consumer: Consumer, link: Arc<Link>, parts: ReceiverParts) -> Self {
         let assembly = Assembly::new(parts.message_bytes_max);
-        Self {
+        let mut receiver = Self {
             consumer,
             link,
             parts,
             assembly,
             scratch: Vec::new(),
             lent: None,
-            streak: 0,
+            plain: false,
+            seen_at_wait: 0,
             misses: 0,
+            seen_at_miss: 0,
             ended: None,
-        }
+        };
+        receiver.plain = receiver.is_plain();
+        receiver
     }
 
     /// Takes the next message if there is one.
@@ -91,6 +98,14 @@ impl Receiver {
     /// allocation, unless a message is longer than any before, or came in fragments.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Message<'_>, TryRecvError> {
+        if self.take_plain() {
+            return Ok(Message::copied(&self.scratch));
+        }
+        self.try_recv_any()
+    }
+
+    #[inline(never)]
+    fn try_recv_any(&mut self) -> Result<Message<'_>, TryRecvError> {
         match self.next() {
             Ok(place) => Ok(self.message(place)),
             Err(Nothing::Empty) => Err(TryRecvError::Empty),
@@ -104,7 +119,16 @@ impl Receiver {
     /// [`RecvError`]: the connection has ended, and all that was committed before has been delivered.
     /// # Cost
     /// As [`try_recv`](Self::try_recv) while messages come; then spins and sleeps as [`Wait`] says.
+    #[inline]
     pub fn recv(&mut self) -> Result<Message<'_>, RecvError> {
+        if self.take_plain() {
+            return Ok(Message::copied(&self.scratch));
+        }
+        self.recv_any()
+    }
+
+    #[inline(never)]
+    fn recv_any(&mut self) -> Result<Message<'_>, RecvError> {
         match self.next_until(None) {
             Ok(place) => Ok(self.message(place)),
             Err(Stop::Closed(reason)) => Err(RecvError(reason)),
@@ -181,6 +205,9 @@ impl Receiver {
     fn next_until(&mut self, deadline: Option<Instant>) -> Result<Place, Stop> {
         let mut waited = false;
         loop {
+            if self.take_plain() {
+                return Ok(Place::Copied);
+            }
             match self.next() {
                 Ok(place) => return Ok(place),
                 Err(Nothing::Empty) => {
@@ -205,9 +232,33 @@ impl Receiver {
         }
     }
 
-    /// Takes records until a message is complete. Bounded: a peer that publishes for ever does not keep us here.
-    #[inline]
+    /// Copies the next record into the scratch where it is a message like most. `false`: nothing was done, go by
+    /// [`next`](Self::next).
+    #[inline(always)]
+    fn take_plain(&mut self) -> bool {
+        if !self.plain || !self.link.is_ours() {
+            return false;
+        }
+        let Some(record) = self.consumer.poll_plain(self.parts.message_bytes_max) else { return false };
+        self.scratch.clear();
+        self.consumer.take_lossless(record, &mut self.scratch);
+        self.release_if_owed();
+        self.count(self.scratch.len());
+        true
+    }
+
+    fn is_plain(&self) -> bool {
+        !self.consumer.lends() && self.assembly.is_idle() && self.ended.is_none()
+    }
+
     fn next(&mut self) -> Result<Place, Nothing> {
+        let next = self.next_any();
+        self.plain = self.is_plain();
+        next
+    }
+
+    /// Takes records until a message is complete. Bounded: a peer that publishes for ever does not keep us here.
+    fn next_any(&mut self) -> Result<Place, Nothing> {
         if !self.link.is_ours() {
             return Err(Nothing::Closed(CloseReason::Forked));
         }
@@ -222,8 +273,6 @@ impl Receiver {
             match self.consumer.poll() {
                 Ok(Polled::Record(record)) => {
                     if let Some(place) = self.take(record).map_err(|violation| self.accuse(violation))? {
-                        self.streak = self.streak.saturating_add(1);
-                        self.misses = 0;
                         return Ok(place);
                     }
                 }
@@ -235,7 +284,6 @@ impl Receiver {
         Err(Nothing::Empty)
     }
 
-    #[inline]
     fn take(&mut self, record: Record) -> Result<Option<Place>, Violation> {
         match self.assembly.step(record.kind, record.len)? {
             Step::Whole => self.take_whole(record),
@@ -247,7 +295,6 @@ impl Receiver {
         }
     }
 
-    #[inline]
     fn take_whole(&mut self, record: Record) -> Result<Option<Place>, Violation> {
         if self.consumer.borrow(&record).is_some() {
             self.count(record.len);
@@ -277,14 +324,14 @@ impl Receiver {
         Ok(Some(Place::Assembled))
     }
 
-    #[inline]
+    #[inline(always)]
     fn release_if_owed(&mut self) {
         if self.consumer.owes_release() {
             self.release();
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn count(&mut self, bytes: usize) {
         self.parts.counters.messages.add(1);
         self.parts.counters.bytes.add(bytes as u64);
@@ -298,7 +345,9 @@ impl Receiver {
     /// The ring is empty: tells the sender how far we are, and finds out whether this is the end.
     fn nothing(&mut self) -> Nothing {
         self.release();
-        self.misses += 1;
+        let seen = self.parts.counters.messages.get();
+        self.misses = if seen == self.seen_at_miss { self.misses.wrapping_add(1) } else { 1 };
+        self.seen_at_miss = seen;
         if self.misses.is_multiple_of(HEALTH_LOOKS) {
             self.link.look_after_peer();
         }
@@ -318,6 +367,7 @@ impl Receiver {
         Nothing::Closed(self.ended.insert(CloseReason::Violation(violation)).clone())
     }
 
+    #[inline(never)]
     fn release(&mut self) {
         if self.consumer.release() && self.parts.waker.look() == Look::Ring {
             self.parts.counters.bells.add(1);
@@ -332,7 +382,8 @@ impl Receiver {
 
     /// Says whether the ring was found empty in the middle of a stream, and how long to leave it alone then.
     pub(super) fn take_patience(&mut self) -> Option<u32> {
-        let streak = std::mem::take(&mut self.streak);
+        let seen = self.parts.counters.messages.get();
+        let streak = seen - std::mem::replace(&mut self.seen_at_wait, seen);
         (streak >= STREAM_MESSAGES).then_some(self.parts.patience)
     }
 
@@ -428,6 +479,6 @@ impl Iterator for Messages<'_> {
 /// Records taken by one call at most, so that fragments without end do not keep the caller.
 const RECORDS_PER_CALL: usize = 64;
 /// This many messages without a pause are a stream.
-const STREAM_MESSAGES: u32 = 8;
+const STREAM_MESSAGES: u64 = 8;
 /// Looks in a row that find nothing before the kernel is asked whether the peer lives.
 const HEALTH_LOOKS: u32 = 4096;

@@ -60,9 +60,16 @@ impl Sender {
     /// first lap of the ring. One copy.
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), TrySendError> {
-        let reservation = self.try_reserve(message.len(), 1)?;
-        self.producer.write(&reservation, message);
-        self.producer.stage(reservation, Kind::Data, message.len());
+        if self.append(message) {
+            self.publish(1, message.len());
+            return Ok(());
+        }
+        self.try_send_any(message)
+    }
+
+    #[inline(never)]
+    fn try_send_any(&mut self, message: &[u8]) -> Result<(), TrySendError> {
+        self.stage(message)?;
         self.publish(1, message.len());
         Ok(())
     }
@@ -77,7 +84,17 @@ impl Sender {
     /// read any more.
     /// # Cost
     /// As [`try_send`](Self::try_send) while there is room; then spins and sleeps as [`Wait`] says.
+    #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        if self.append(message) {
+            self.publish(1, message.len());
+            return Ok(());
+        }
+        self.send_any(message)
+    }
+
+    #[inline(never)]
+    fn send_any(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_until(message, None).map_err(|stop| match stop {
             Stop::TooLarge { len, max } => SendError::TooLarge { len, max },
             Stop::NoMemory { errno } => SendError::NoMemory { errno },
@@ -116,13 +133,13 @@ impl Sender {
         let (mut count, mut bytes) = (0, 0);
         for message in messages {
             let message = message.as_ref();
-            let reservation = match self.try_reserve(message.len(), 1) {
-                Ok(reservation) => reservation,
-                Err(error) if count == 0 => return Err(error),
-                Err(_) => break,
-            };
-            self.producer.write(&reservation, message);
-            self.producer.stage(reservation, Kind::Data, message.len());
+            if !self.append(message) {
+                match self.stage(message) {
+                    Ok(()) => {}
+                    Err(error) if count == 0 => return Err(error),
+                    Err(_) => break,
+                }
+            }
             count += 1;
             bytes += message.len();
         }
@@ -230,6 +247,24 @@ impl Sender {
     /// Says that no more will come; the same as dropping it.
     pub fn close(self) {}
 
+    /// Writes a message behind what is staged, where that needs no look around; `false`: nothing was done.
+    #[inline(always)]
+    fn append(&mut self, message: &[u8]) -> bool {
+        self.link.is_fit()
+            && self.ended.is_none()
+            && !self.owes_abandon
+            && message.len() <= self.parts.message_bytes_max
+            && self.producer.append(message)
+    }
+
+    /// Writes a message behind what is staged if there is room for it.
+    fn stage(&mut self, message: &[u8]) -> Result<(), TrySendError> {
+        let reservation = self.try_reserve(message.len(), 1)?;
+        self.producer.write(&reservation, message);
+        self.producer.stage(reservation, Kind::Data, message.len());
+        Ok(())
+    }
+
     fn send_until(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), Stop> {
         if message.len() > self.parts.message_bytes_max {
             return Err(Stop::TooLarge { len: message.len(), max: self.parts.message_bytes_max });
@@ -279,7 +314,6 @@ impl Sender {
         Ok(())
     }
 
-    #[inline]
     fn try_reserve(&mut self, len: usize, align: u64) -> Result<Reservation, TrySendError> {
         self.check().map_err(TrySendError::Closed)?;
         if len > self.parts.message_bytes_max {
@@ -323,16 +357,12 @@ impl Sender {
     }
 
     /// Makes staged messages visible, wakes the receiver if it sleeps, and counts.
-    #[inline]
+    #[inline(always)]
     fn publish(&mut self, messages: u64, bytes: usize) {
         self.producer.publish();
         match self.parts.waker.look() {
             Look::Awake => {}
-            Look::Ring => {
-                self.parts.counters.bells.add(1);
-                self.link.ring_data();
-                crash::point("producer.rung");
-            }
+            Look::Ring => self.ring(),
             Look::Closed => {
                 self.end(CloseReason::PeerClosed);
             }
@@ -341,8 +371,14 @@ impl Sender {
         self.parts.counters.bytes.add(bytes as u64);
     }
 
+    #[cold]
+    fn ring(&mut self) {
+        self.parts.counters.bells.add(1);
+        self.link.ring_data();
+        crash::point("producer.rung");
+    }
+
     /// Says whether sending makes sense at all.
-    #[inline]
     fn check(&mut self) -> Result<(), CloseReason> {
         if !self.link.is_ours() {
             return Err(CloseReason::Forked);

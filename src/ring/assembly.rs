@@ -29,11 +29,15 @@ impl Assembly {
         Self { parts: Vec::new(), active: false, lost: false, message_bytes_max }
     }
 
+    /// Says whether the next record can be a whole message without further ado.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.active && !self.lost && self.parts.is_empty()
+    }
+
     /// Decides on a record of `len` payload bytes before anything of it is copied.
     #[inline]
     pub(crate) fn step(&mut self, kind: Kind, len: usize) -> Result<Step, Violation> {
-        let plain = kind == Kind::Data && !self.active && !self.lost && self.parts.is_empty();
-        if plain && len as u64 <= self.message_bytes_max {
+        if kind == Kind::Data && self.is_idle() && len as u64 <= self.message_bytes_max {
             return Ok(Step::Whole);
         }
         self.step_part(kind, len)

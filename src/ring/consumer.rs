@@ -72,8 +72,21 @@ impl Consumer {
         self.parts.close.load_acquire() != 0
     }
 
+    /// Looks for the next record where that is a plain message of at most `len_max` bytes, as nearly always. `None` says
+    /// nothing: go by [`poll`](Self::poll).
+    #[inline(always)]
+    pub(crate) fn poll_plain(&self, len_max: u64) -> Option<Record> {
+        let word = self.parts.ring.header(self.head);
+        let header = record::decode_plain(word, self.room(), self.parts.record_bytes_max)?;
+        if u64::from(header.len) > len_max || self.parts.overwrite {
+            return None;
+        }
+        self.parts.ring.acquire();
+        crash::point("consumer.header_seen");
+        Some(self.record(header))
+    }
+
     /// Looks for the next record. Wait-free: one load when there is nothing.
-    #[inline]
     pub(crate) fn poll(&mut self) -> Result<Polled, Violation> {
         // A sender pads to the end of the ring and to an alignment, then comes a record: two in a row at most.
         for _ in 0..=PADDING_RUN_MAX {
@@ -90,39 +103,60 @@ impl Consumer {
             if word == 0 {
                 return Ok(Polled::Empty);
             }
-            let header = self.inspect(word)?;
-            let next = self.head + header.total;
+            let header = record::decode(word, self.room(), self.parts.record_bytes_max)?;
             if header.kind != Kind::Padding {
-                let payload = self.head + record::RECORD_HEADER_BYTES;
-                let len = header.len as usize;
-                return Ok(Polled::Record(Record { kind: header.kind, len, payload, next }));
+                return Ok(Polled::Record(self.record(header)));
             }
-            self.head = next;
+            self.head += header.total;
         }
         Err(Violation::Padding)
     }
 
-    #[inline]
-    fn inspect(&self, word: u64) -> Result<Header, Violation> {
+    /// Returns the bytes from our position to the end of the ring.
+    #[inline(always)]
+    fn room(&self) -> u64 {
         let ring_bytes = self.parts.ring.ring_bytes();
-        let room = ring_bytes - (self.head & (ring_bytes - 1));
-        record::decode(word, room, self.parts.record_bytes_max)
+        ring_bytes - (self.head & (ring_bytes - 1))
+    }
+
+    #[inline(always)]
+    fn record(&self, header: Header) -> Record {
+        let payload = self.head + record::RECORD_HEADER_BYTES;
+        Record { kind: header.kind, len: header.len as usize, payload, next: self.head + header.total }
+    }
+
+    /// Appends the payload of a record of a lossless ring to `out` and passes on to the next.
+    #[inline(always)]
+    pub(crate) fn take_lossless(&mut self, record: Record, out: &mut Vec<u8>) {
+        debug_assert!(!self.parts.overwrite);
+        let copied = self.parts.ring.copy_out(record.payload, record.len, out);
+        debug_assert!(copied, "the length was bounded by `poll` or `poll_plain`");
+        crash::point("consumer.payload_copied");
+        self.advance(record);
     }
 
     /// Appends the payload of a record to `out` and passes on to the next. `Err` carries the bytes lost when the
     /// writer of an overwrite ring overtook us meanwhile; `out` is then as it was.
-    #[inline]
     pub(crate) fn take(&mut self, record: Record, out: &mut Vec<u8>) -> Result<Result<(), u64>, Violation> {
+        if !self.parts.overwrite {
+            self.take_lossless(record, out);
+            return Ok(Ok(()));
+        }
         let before = out.len();
         let copied = self.parts.ring.copy_out(record.payload, record.len, out);
-        debug_assert!(copied, "the length was bounded by `inspect`");
+        debug_assert!(copied, "the length was bounded by `poll`");
         crash::point("consumer.payload_copied");
-        if self.parts.overwrite && self.overrun() {
+        if self.overrun() {
             out.truncate(before);
             return self.resume().map(Err);
         }
         self.advance(record);
         Ok(Ok(()))
+    }
+
+    /// Says whether payloads may be lent in place.
+    pub(crate) fn lends(&self) -> bool {
+        !self.parts.overwrite && self.parts.ring.is_trusted()
     }
 
     /// Lends the payload of a record in place; `None` unless the peer is trusted and the ring is lossless.
@@ -135,14 +169,14 @@ impl Consumer {
     }
 
     /// Passes on to the record after this one. The producer is told later, by [`release`](Self::release).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn advance(&mut self, record: Record) {
         self.head = record.next;
         crash::point("consumer.advanced");
     }
 
     /// Says whether enough was read that the producer should be told, without waiting for the ring to be empty.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn owes_release(&self) -> bool {
         self.head - self.released >= self.parts.ring.ring_bytes() / RELEASE_SHARE
     }

@@ -40,6 +40,8 @@ pub(crate) struct Producer {
     limit: u64,
     /// Ring bytes that have memory behind them; `u64::MAX` when all have.
     allocated: u64,
+    /// Up to here records need no look at anything: in this lap, in front of all readers, with memory behind them.
+    straight: u64,
     /// Overwrite rings: up to where readers were warned. Never goes back: what a dropped claim wrote is overwritten too.
     announced: u64,
 }
@@ -99,6 +101,7 @@ impl Producer {
             first: 0,
             limit: 0,
             allocated,
+            straight: 0,
             announced: 0,
         };
         producer.limit = producer.fresh_limit();
@@ -112,6 +115,7 @@ impl Producer {
         assert!(self.staged == self.tail, "invariant: nobody joins inside a batch");
         self.readers.push(Reader { number, consumed, start: self.tail, seen: 0 });
         self.limit = self.fresh_limit();
+        self.straight = self.fresh_straight();
         self.tail
     }
 
@@ -125,6 +129,23 @@ impl Producer {
     /// Returns the largest payload of one record, in bytes.
     pub(crate) fn payload_bytes_max(&self) -> usize {
         (self.parts.record_bytes_max - record::RECORD_HEADER_BYTES) as usize
+    }
+
+    /// Copies a message into the next room and chains it to what will be published next, where that takes no look at
+    /// anything but private memory, as nearly always. `false`: nothing was done, go by [`reserve`](Self::reserve).
+    #[inline(always)]
+    pub(crate) fn append(&mut self, payload: &[u8]) -> bool {
+        let next = self.staged + record::total_bytes(payload.len() as u64);
+        if payload.len() > self.payload_bytes_max() || next > self.straight {
+            return false;
+        }
+        crash::point("producer.reserved");
+        self.parts.ring.copy_in(self.staged + record::RECORD_HEADER_BYTES, payload);
+        crash::point("producer.payload_written");
+        self.chain(self.staged, record::encode(Kind::Data, payload.len() as u32));
+        self.staged = next;
+        crash::point("producer.staged");
+        true
     }
 
     /// Finds room for one record whose payload begins at a multiple of `align` (a power of two, at most 64).
@@ -194,6 +215,7 @@ impl Producer {
         }
         self.chain(reservation.record, record::encode(kind, len as u32));
         self.staged = reservation.record + record::total_bytes(len as u64);
+        self.straight = self.fresh_straight();
         crash::point("producer.staged");
     }
 
@@ -210,7 +232,7 @@ impl Producer {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn chain(&mut self, position: u64, header: u64) {
         if position == self.tail && !cfg!(weaken = "batch_first_early") {
             self.first = header;
@@ -222,7 +244,7 @@ impl Producer {
     }
 
     /// Makes everything staged visible at once: zeroes the header after it, then releases the first.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&mut self) {
         if self.first == 0 {
             return;
@@ -292,6 +314,17 @@ impl Producer {
         // Who waits for nobody must still not pass itself within one batch.
         let oldest = slowest.filter(|_| !self.parts.overwrite).unwrap_or(self.tail);
         oldest + self.parts.ring.ring_bytes()
+    }
+
+    fn fresh_straight(&self) -> u64 {
+        if self.parts.overwrite {
+            // Each record is announced before it is written.
+            return 0;
+        }
+        let ring_bytes = self.parts.ring.ring_bytes();
+        let lap_end = (self.staged & !(ring_bytes - 1)) + ring_bytes;
+        // The header after the record is zeroed when it is published, so it needs room too.
+        lap_end.min(self.limit.min(self.allocated).saturating_sub(record::RECORD_HEADER_BYTES))
     }
 
     #[cold]

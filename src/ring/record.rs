@@ -52,26 +52,21 @@ pub(crate) const fn encode(kind: Kind, len: u32) -> u64 {
     len as u64 | (kind as u64) << 32
 }
 
-/// Takes a header word apart.
+/// Takes apart the header word of a plain message, as nearly all are: nothing but a length in it. `None` says nothing
+/// about the word; ask [`decode`].
+#[inline(always)]
+pub(crate) fn decode_plain(word: u64, room: u64, record_max: u64) -> Option<Header> {
+    let len = word & LENGTH_MASK;
+    let total = total_bytes(len);
+    let plain = word >> 32 == Kind::Data as u64 && total <= room && total <= record_max;
+    plain.then_some(Header { kind: Kind::Data, len: len as u32, total })
+}
+
+/// Takes a header word of any kind apart, with or without flags.
 ///
 /// `room` is the number of bytes from the header to the end of the ring, `record_max` the agreed maximum. Padding may
 /// fill whatever room there is; everything else is bounded by both.
-#[inline]
 pub(crate) fn decode(word: u64, room: u64, record_max: u64) -> Result<Header, Violation> {
-    if word >> 32 != Kind::Data as u64 {
-        return decode_any(word, room, record_max);
-    }
-    // A plain message, as nearly all are: nothing but a length in the word.
-    let len = word & LENGTH_MASK;
-    let (total, max) = (total_bytes(len), room.min(record_max));
-    if total > max {
-        return Err(Violation::Length { claimed: total, max });
-    }
-    Ok(Header { kind: Kind::Data, len: len as u32, total })
-}
-
-/// Takes apart a header word of any kind, with or without flags.
-fn decode_any(word: u64, room: u64, record_max: u64) -> Result<Header, Violation> {
     let kind = match (word >> 32) as u8 {
         1 => Kind::Data,
         2 => Kind::Padding,
@@ -157,6 +152,21 @@ mod tests {
         assert!(decode(encode(Kind::Data, u32::MAX), 1 << 30, 1 << 28).is_err());
         assert!(decode(encode(Kind::Padding, 4088), 4096, 256).is_ok(), "padding fills any room");
         assert!(decode(encode(Kind::Padding, 4089), 4096, 256).is_err());
+    }
+
+    #[test]
+    fn what_is_taken_for_a_plain_message_is_one() {
+        for kind in KINDS {
+            for len in [0, 1, 8, 247, 248, 249, 4096, u32::MAX] {
+                for word in
+                    [encode(kind, len), encode(kind, len) | FLAG_TIME_STAMP, encode(kind, len) | 1 << 63]
+                {
+                    let plain = decode_plain(word, 256, 1024);
+                    assert!(plain.is_none() || decode(word, 256, 1024) == Ok(plain.unwrap()), "{word:#x}");
+                    assert_eq!(plain.is_some(), word == encode(Kind::Data, len) && len <= 248, "{word:#x}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -4,14 +4,13 @@
 //! hostile one a copy may race with its writes; the result is treated as arbitrary bytes, and no reference to
 //! such memory ever exists unless the user has vouched for the peer (`Config::trust_peer`).
 //!
-//! Copies go word by word on the shared side, which is aligned to 8, in 16-byte steps where the processor has
-//! them. The C library's `memcpy` is not used: above 2 KiB it falls off a cliff (20-fold) when the destination
-//! lies 1-15 bytes above the source within a page, which an 8-byte record header provokes.
+//! The copies themselves are in `copy.rs`.
 //!
 //! Peers' memory is mapped read-only, and the language promises only *relaxed* atomic loads there, so an acquire
 //! load is a relaxed one followed by a fence. On x86-64 that costs nothing; elsewhere an empty poll gets cheaper.
 #![allow(unsafe_code)]
 
+use super::copy::{copy_from_shared, copy_to_shared};
 use super::{Own, Peer};
 use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::sys::Mapping;
@@ -42,7 +41,7 @@ impl<Side> SharedWord<Side> {
         Self { word, _mapping: Arc::clone(mapping), _side: PhantomData }
     }
 
-    #[inline]
+    #[inline(always)]
     fn atomic(&self) -> &AtomicU64 {
         // SAFETY: in bounds and aligned to 8 (asserted in `new`; mappings start on a page), alive as long as
         // `_mapping`, and everybody in this process accesses it through this type, atomically.
@@ -50,13 +49,13 @@ impl<Side> SharedWord<Side> {
     }
 
     /// Loads without order: for words whose value alone matters.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn load_relaxed(&self) -> u64 {
         self.atomic().load(Ordering::Relaxed)
     }
 
     /// Loads, and sees everything that was written before the matching `store_release`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn load_acquire(&self) -> u64 {
         let value = self.atomic().load(Ordering::Relaxed);
         // Acquire: pairs with the Release store of the same word in `store_release`.
@@ -67,13 +66,13 @@ impl<Side> SharedWord<Side> {
 
 impl SharedWord<Own> {
     /// Stores without order: for statistics, sleep words (their fence is elsewhere) and the identity line.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn store_relaxed(&self, value: u64) {
         self.atomic().store(value, Ordering::Relaxed);
     }
 
     /// Stores, and makes everything written before visible to who sees the value by `load_acquire`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn store_release(&self, value: u64) {
         // Release: pairs with the Acquire fence in `load_acquire`.
         self.atomic().store(value, Ordering::Release);
@@ -104,12 +103,12 @@ impl<Side> SharedBytes<Side> {
     }
 
     /// Returns the size of the ring.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn ring_bytes(&self) -> u64 {
         self.bytes
     }
 
-    #[inline]
+    #[inline(always)]
     fn word(&self, position: u64) -> &AtomicU64 {
         let index = (position & (self.bytes - 8)) as usize;
         // SAFETY: the mask leaves a multiple of 8 below `bytes`, so the word is in bounds (asserted in `new`)
@@ -118,20 +117,20 @@ impl<Side> SharedBytes<Side> {
     }
 
     /// Loads the header word at `position`; follow a word that is not zero with [`acquire`](Self::acquire).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn header(&self, position: u64) -> u64 {
         self.word(position).load(Ordering::Relaxed)
     }
 
     /// Makes everything visible that was written before the header just seen was published.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn acquire(&self) {
         // Acquire: pairs with the Release store in `SharedBytes::publish_header`.
         fence(Ordering::Acquire);
     }
 
     /// Says where in the ring `len` bytes at `position` begin, if they do not pass its end.
-    #[inline]
+    #[inline(always)]
     fn place(&self, position: u64, len: usize) -> Option<usize> {
         let index = position & (self.bytes - 1);
         (index.is_multiple_of(8) && len as u64 <= self.bytes - index).then_some(index as usize)
@@ -140,24 +139,23 @@ impl<Side> SharedBytes<Side> {
 
 impl SharedBytes<Own> {
     /// Stores a header that an earlier header will publish, or the zero after the last record.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn stage_header(&self, position: u64, header: u64) {
         self.word(position).store(header, Ordering::Relaxed);
     }
 
     /// Stores the header that makes a record, and all that is chained to it, visible.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish_header(&self, position: u64, header: u64) {
         // Release: pairs with the Acquire fence in `SharedBytes::acquire`; publishes payload and later headers.
         self.word(position).store(header, Ordering::Release);
     }
 
     /// Copies a payload in. Panics when it passes the end of the ring: the producer never places it so.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn copy_in(&mut self, position: u64, payload: &[u8]) {
         let index = self.place(position, payload.len()).expect("invariant: a record never passes the end");
-        // SAFETY: `index + len` was bounded by `place`, the ring is a multiple of 8 so rounding `len` up stays
-        // inside, `index` is a multiple of 8, `&mut self` makes us the only writer, and `payload` is private
+        // SAFETY: `index + len` was bounded by `place`, `&mut self` makes us the only writer, and `payload` is private
         // memory, so the ranges do not overlap.
         unsafe { copy_to_shared(payload.as_ptr(), self.base.as_ptr().add(index), payload.len()) };
     }
@@ -182,17 +180,23 @@ impl SharedBytes<Own> {
 
 impl SharedBytes<Peer> {
     /// Appends `len` bytes of payload to `out`; `false`, and nothing done, when they pass the end of the ring.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn copy_out(&self, position: u64, len: usize, out: &mut Vec<u8>) -> bool {
         let Some(index) = self.place(position, len) else { return false };
         out.reserve(len);
         let spare = out.spare_capacity_mut();
-        // SAFETY: the source is in bounds by `place`, also rounded up to 8; the destination has room for `len`
-        // (reserved above) and is private memory, so the ranges do not overlap.
+        // SAFETY: the source is in bounds by `place`, also rounded up to 8 since the ring is a multiple of 8, and
+        // aligned to 8; the destination has room for `len` (reserved above) and is private memory, so the ranges do
+        // not overlap.
         unsafe { copy_from_shared(self.base.as_ptr().add(index), spare.as_mut_ptr().cast(), len) };
         // SAFETY: the copy above initialised exactly `len` bytes after the old length.
         unsafe { out.set_len(out.len() + len) };
         true
+    }
+
+    /// Says whether the user vouched for the peer.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trusted
     }
 
     /// Lends a payload in place; `None` unless the user vouched for the peer, or when it passes the end.
@@ -202,152 +206,5 @@ impl SharedBytes<Peer> {
         // SAFETY: in bounds by `place`. That nobody writes there while the slice lives is what the caller of
         // `unsafe Config::trust_peer` promised of the peer; a correct producer keeps it until we release it.
         Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(index), len) })
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-type Chunk = std::arch::x86_64::__m128i;
-#[cfg(not(target_arch = "x86_64"))]
-type Chunk = u64;
-const CHUNK: usize = size_of::<Chunk>();
-
-/// Copies private memory into the ring, zero-filling the last word.
-///
-/// # Safety
-/// - `src` is valid for reads of `len` bytes, private, and does not overlap the destination.
-/// - `dst` is aligned to 8 and valid for writes of `len` rounded up to 8.
-#[inline]
-unsafe fn copy_to_shared(src: *const u8, dst: *mut u8, len: usize) {
-    let words = len & !7;
-    let mut at = 0;
-    // SAFETY (all below): `at` stays a multiple of 8 and at most `words <= len`, so every access lies in the
-    // ranges that the caller vouched for; `dst + at` is aligned to the width used, `src` may be unaligned.
-    if CHUNK > 8 && words >= CHUNK {
-        if !(dst as usize).is_multiple_of(CHUNK) {
-            // SAFETY: see above.
-            unsafe { dst.cast::<u64>().write_volatile(src.cast::<u64>().read_unaligned()) };
-            at = 8;
-        }
-        while at + 4 * CHUNK <= words {
-            for step in 0..4 {
-                let here = at + step * CHUNK;
-                // SAFETY: see above.
-                let chunk = unsafe { src.add(here).cast::<Chunk>().read_unaligned() };
-                // SAFETY: see above; aligned to `CHUNK` since the first word was peeled off where needed.
-                unsafe { dst.add(here).cast::<Chunk>().write_volatile(chunk) };
-            }
-            at += 4 * CHUNK;
-        }
-        while at + CHUNK <= words {
-            // SAFETY: see above.
-            let chunk = unsafe { src.add(at).cast::<Chunk>().read_unaligned() };
-            // SAFETY: see above.
-            unsafe { dst.add(at).cast::<Chunk>().write_volatile(chunk) };
-            at += CHUNK;
-        }
-    }
-    while at < words {
-        // SAFETY: see above.
-        unsafe { dst.add(at).cast::<u64>().write_volatile(src.add(at).cast::<u64>().read_unaligned()) };
-        at += 8;
-    }
-    if at < len {
-        // SAFETY: `len - at < 8` bytes are left in `src`, and `dst` is valid up to `len` rounded up to 8.
-        unsafe { dst.add(at).cast::<u64>().write_volatile(last_bytes(src, len)) };
-    }
-}
-
-/// Reads the last `len % 8` bytes of a private range into the low bytes of a word.
-///
-/// # Safety
-/// - `src` is valid for reads of `len` bytes, and `len` is not a multiple of 8.
-#[inline]
-unsafe fn last_bytes(src: *const u8, len: usize) -> u64 {
-    let rest = len % 8;
-    if len >= 8 {
-        // SAFETY: the eight bytes that end at `len` are inside the range.
-        return unsafe { src.add(len - 8).cast::<u64>().read_unaligned() } >> (64 - 8 * rest);
-    }
-    let mut word = 0;
-    for byte in 0..rest {
-        // SAFETY: `byte < len`.
-        word |= u64::from(unsafe { src.add(byte).read() }) << (8 * byte);
-    }
-    word
-}
-
-/// Copies out of a ring into private memory.
-///
-/// # Safety
-/// - `src` is aligned to 8 and valid for reads of `len` rounded up to 8; anybody may write it meanwhile.
-/// - `dst` is valid for writes of `len` bytes, private, and does not overlap the source.
-#[inline]
-unsafe fn copy_from_shared(src: *const u8, dst: *mut u8, len: usize) {
-    let words = len & !7;
-    let mut at = 0;
-    // SAFETY (all below): `at` stays a multiple of 8 and at most `words <= len`, so every access lies in the
-    // ranges that the caller vouched for; `src + at` is aligned to the width used, `dst` may be unaligned.
-    if CHUNK > 8 && words >= CHUNK {
-        if !(src as usize).is_multiple_of(CHUNK) {
-            // SAFETY: see above.
-            unsafe { dst.cast::<u64>().write_unaligned(src.cast::<u64>().read_volatile()) };
-            at = 8;
-        }
-        while at + 4 * CHUNK <= words {
-            for step in 0..4 {
-                let here = at + step * CHUNK;
-                // SAFETY: see above; aligned to `CHUNK` since the first word was peeled off where needed.
-                let chunk = unsafe { src.add(here).cast::<Chunk>().read_volatile() };
-                // SAFETY: see above.
-                unsafe { dst.add(here).cast::<Chunk>().write_unaligned(chunk) };
-            }
-            at += 4 * CHUNK;
-        }
-        while at + CHUNK <= words {
-            // SAFETY: see above.
-            let chunk = unsafe { src.add(at).cast::<Chunk>().read_volatile() };
-            // SAFETY: see above.
-            unsafe { dst.add(at).cast::<Chunk>().write_unaligned(chunk) };
-            at += CHUNK;
-        }
-    }
-    while at < words {
-        // SAFETY: see above.
-        unsafe { dst.add(at).cast::<u64>().write_unaligned(src.add(at).cast::<u64>().read_volatile()) };
-        at += 8;
-    }
-    if at < len {
-        // SAFETY: the word at `at` is inside the source rounded up to 8.
-        let word = unsafe { src.add(at).cast::<u64>().read_volatile() };
-        for byte in 0..len - at {
-            // SAFETY: `at + byte < len`.
-            unsafe { dst.add(at + byte).write((word >> (8 * byte)) as u8) };
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_length_and_place_is_copied_exactly() {
-        let ring = vec![0u64; 64];
-        for place in [0usize, 8, 16, 24] {
-            for len in 0..300usize {
-                for skew in 0..3usize {
-                    let source: Vec<u8> = (0..len + skew).map(|i| (i * 7 + len) as u8).collect();
-                    let mut back = vec![0xee_u8; len + skew + 1];
-                    let base = ring.as_ptr().cast::<u8>().cast_mut();
-                    // SAFETY: the ring has 512 bytes, `place + 304 <= 512`, and the vectors have the lengths used.
-                    unsafe {
-                        copy_to_shared(source.as_ptr().add(skew), base.add(place), len);
-                        copy_from_shared(base.add(place), back.as_mut_ptr().add(skew), len);
-                    }
-                    assert_eq!(back[skew..skew + len], source[skew..], "len {len} place {place}");
-                    assert_eq!(back[skew + len], 0xee, "wrote past the end, len {len} place {place}");
-                }
-            }
-        }
     }
 }

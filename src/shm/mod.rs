@@ -9,6 +9,8 @@ mod bytes;
 #[cfg(loom)]
 #[path = "modelled.rs"]
 mod bytes;
+#[cfg(not(loom))]
+mod copy;
 pub(crate) mod layout;
 #[cfg(not(loom))]
 mod segment;

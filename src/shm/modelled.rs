@@ -149,6 +149,10 @@ impl SharedBytes<Peer> {
         true
     }
 
+    pub(crate) fn is_trusted(&self) -> bool {
+        false
+    }
+
     pub(crate) fn trusted(&self, _position: u64, _len: usize) -> Option<&[u8]> {
         None
     }

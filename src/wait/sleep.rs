@@ -101,7 +101,7 @@ impl Waker {
     ///
     /// Wait-free; one load of a line that does not change while the peer is awake (two where it left sleeping to a
     /// worker), and a fence in the fence form.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn look(&mut self) -> Look {
         match self.barrier {
             // Pairs with the barrier in `Sleeper::arm`, which orders our processor too; only the compiler must keep
@@ -116,6 +116,7 @@ impl Waker {
         if word & sleep::STATE_MASK == sleep::AWAKE { Look::Awake } else { self.decide(word) }
     }
 
+    #[inline(never)]
     fn decide(&mut self, word: u64) -> Look {
         match word & sleep::STATE_MASK {
             sleep::CLOSED => Look::Closed,

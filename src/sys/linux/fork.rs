@@ -44,7 +44,7 @@ impl ForkToken {
     ///
     /// # Cost
     /// Two relaxed loads of lines that nobody writes after the first call.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_current(self) -> bool {
         // Relaxed: whoever holds a token got it after `current` had stored the pointer, and that
         // hand-over orders the two; a null pointer merely reads as "not current".
