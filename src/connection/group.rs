@@ -36,6 +36,7 @@ pub struct Group {
     sleeper: Sleeper,
     worker: u64,
     spinner: Spinner,
+    patience: Patience,
     next_id: u64,
     /// When the listener's queue was looked at last: not on every sweep, since that is a system call.
     looked_for_clients: Instant,
@@ -111,10 +112,12 @@ impl Group {
         // The barrier contains a fence, so it is right for clients that fence for themselves too.
         let barrier = if sys::is_barrier_known() { Barrier::Expedited } else { Barrier::Fence };
         let spinner = Spinner::new(listener.config().wait, listener.wake_cost());
+        let patience = Patience::new(listener.config().patience);
         Ok(Self {
             sleeper: Sleeper::new(line, barrier),
             worker,
             spinner,
+            patience,
             listener,
             members: Vec::new(),
             next_id: 1,
@@ -155,6 +158,7 @@ impl Group {
         mut handle: impl FnMut(&mut Member, Event<'_>),
     ) -> Result<usize, AcceptError> {
         self.listener.check_owner()?;
+        pause(self.patience.due());
         loop {
             let mut events = self.sweep(&mut handle);
             if self.clients_waiting || self.looked_for_clients.elapsed() >= CLIENT_INTERVAL {
@@ -173,7 +177,12 @@ impl Group {
     fn sweep(&mut self, handle: &mut impl FnMut(&mut Member, Event<'_>)) -> usize {
         let mut events = 0;
         for seat in &mut self.members {
-            events += seat.serve(handle);
+            let sent = seat.member.sender.sent_messages();
+            let served = seat.serve(handle);
+            if served > 0 {
+                events += served;
+                self.patience.note(served, seat.member.sender.sent_messages() != sent);
+            }
         }
         if self.members.iter().any(|seat| seat.left) {
             self.members.retain(|seat| !seat.left);
@@ -199,11 +208,7 @@ impl Group {
 
     /// Nothing came in a whole sweep: spins a little, then sleeps.
     fn rest(&mut self, deadline: Option<Instant>) -> Result<(), AcceptError> {
-        // Once for all: while one ring is left alone, so are the others.
-        if let Some(patience) = self.members.iter_mut().filter_map(|seat| seat.receiver.take_patience()).max()
-        {
-            pause(patience);
-        }
+        self.patience.rest();
         let Self { members, spinner, .. } = self;
         let ready = || members.iter().any(|seat| seat.receiver.is_ready());
         match spinner.spin(deadline, ready) {
@@ -283,8 +288,83 @@ impl Seat {
     }
 }
 
+/// How long to leave the rings alone between two sweeps.
+///
+/// Whoever looks at once at a ring that is being filled steals the line that its writer needs. So while messages only come
+/// in, and a sweep brings few of them, the next sweep waits a little and finds more. Not while members are answered:
+/// somebody waits for those.
+struct Patience {
+    pauses: u32,
+    /// Messages of the last sweep, and since the rings were last found empty.
+    swept: usize,
+    streak: usize,
+    answered: bool,
+}
+
+impl Patience {
+    fn new(pauses: u32) -> Self {
+        Self { pauses, swept: 0, streak: 0, answered: false }
+    }
+
+    /// Takes note of what one member brought in a sweep, and whether it was sent something meanwhile.
+    fn note(&mut self, messages: usize, answered: bool) {
+        self.swept += messages;
+        self.streak += messages;
+        self.answered |= answered;
+    }
+
+    /// Takes note that nothing came in a whole sweep.
+    fn rest(&mut self) {
+        self.streak = 0;
+    }
+
+    /// Says how long to wait before the next sweep begins.
+    fn due(&mut self) -> u32 {
+        let streams = self.streak >= STREAM_MESSAGES && !self.answered;
+        let due = if streams && self.swept < SWEEP_MESSAGES_FEW { self.pauses } else { 0 };
+        (self.swept, self.answered) = (0, false);
+        due
+    }
+}
+
+/// This many messages since the rings were last found empty are a stream.
+const STREAM_MESSAGES: usize = 8;
+/// A sweep that brought less comes too early.
+const SWEEP_MESSAGES_FEW: usize = 512;
 /// Messages that one member may have handled before it is the next one's turn.
 const MESSAGES_PER_SWEEP: usize = 256;
 const BYTES_PER_SWEEP: usize = 1 << 20;
 /// While there is work, look for new clients this often.
 const CLIENT_INTERVAL: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_that_bring_few_messages_one_way_are_left_alone() {
+        let mut patience = Patience::new(40);
+        assert_eq!(patience.due(), 0, "nothing came yet");
+        patience.note(3, false);
+        assert_eq!(patience.due(), 0, "three messages are no stream");
+        patience.note(5, false);
+        assert_eq!(patience.due(), 40);
+        patience.note(SWEEP_MESSAGES_FEW, false);
+        assert_eq!(patience.due(), 0, "a sweep that brought enough");
+        patience.rest();
+        patience.note(1, false);
+        assert_eq!(patience.due(), 0, "the stream had ended");
+    }
+
+    #[test]
+    fn nobody_who_is_answered_waits() {
+        let mut patience = Patience::new(40);
+        for _ in 0..100 {
+            patience.note(8, true);
+            patience.note(8, false);
+            assert_eq!(patience.due(), 0);
+        }
+        patience.note(8, false);
+        assert_eq!(patience.due(), 40, "only as long as there are answers");
+    }
+}

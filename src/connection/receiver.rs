@@ -381,7 +381,7 @@ impl Receiver {
     }
 
     /// Says whether the ring was found empty in the middle of a stream, and how long to leave it alone then.
-    pub(super) fn take_patience(&mut self) -> Option<u32> {
+    fn take_patience(&mut self) -> Option<u32> {
         let seen = self.parts.counters.messages.get();
         let streak = seen - std::mem::replace(&mut self.seen_at_wait, seen);
         (streak >= STREAM_MESSAGES).then_some(self.parts.patience)

@@ -265,6 +265,11 @@ impl Sender {
         Ok(())
     }
 
+    /// Returns how many messages were sent.
+    pub(super) fn sent_messages(&self) -> u64 {
+        self.parts.counters.messages.get()
+    }
+
     fn send_until(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), Stop> {
         if message.len() > self.parts.message_bytes_max {
             return Err(Stop::TooLarge { len: message.len(), max: self.parts.message_bytes_max });
