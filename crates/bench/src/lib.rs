@@ -1,0 +1,3 @@
+//! Scenarios that measure ringway and what it competes with, every message checked in the receiving process.
+
+pub mod row;
