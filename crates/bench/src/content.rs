@@ -3,7 +3,7 @@
 //! Bytes 0..8 are the sequence number, 8..12 the number of the client, 12..16 a check word over both and the length.
 //! After them each line of 64 bytes begins with a word of its own; in 1 of 64 messages every byte is written and
 //! checked. All words follow from client, sequence number and place, so no two messages have one in common but by
-//! chance. Both transports get the same.
+//! chance. Every transport gets the same.
 
 use std::fmt;
 
@@ -41,6 +41,7 @@ impl fmt::Display for Fault {
 ///
 /// # Panics
 /// If `message` is shorter than [`MESSAGE_BYTES_MIN`].
+#[inline]
 pub fn fill(message: &mut [u8], client: u32, seq: u64) {
     let seed = seed(client, seq);
     let check = header_check(seed, message.len());
@@ -48,13 +49,24 @@ pub fn fill(message: &mut [u8], client: u32, seq: u64) {
     message[8..12].copy_from_slice(&client.to_le_bytes());
     message[12..16].copy_from_slice(&check.to_le_bytes());
     if is_full(seq) {
-        let (words, rest) = message.as_chunks_mut::<WORD_BYTES>();
-        for (index, bytes) in words.iter_mut().enumerate().skip(HEADER_WORDS) {
-            *bytes = word(seed, index).to_le_bytes();
-        }
-        rest.copy_from_slice(&word(seed, words.len()).to_le_bytes()[..rest.len()]);
-        return;
+        fill_words(message, seed);
+    } else if message.len() > LINE_BYTES {
+        fill_lines(message, seed);
     }
+}
+
+/// Writes every byte behind the header.
+#[cold]
+fn fill_words(message: &mut [u8], seed: u64) {
+    let (words, rest) = message.as_chunks_mut::<WORD_BYTES>();
+    for (index, bytes) in words.iter_mut().enumerate().skip(HEADER_WORDS) {
+        *bytes = word(seed, index).to_le_bytes();
+    }
+    rest.copy_from_slice(&word(seed, words.len()).to_le_bytes()[..rest.len()]);
+}
+
+/// Writes the first word of each line but the first.
+fn fill_lines(message: &mut [u8], seed: u64) {
     for (line, chunk) in message.chunks_mut(LINE_BYTES).enumerate().skip(1) {
         if let Some(first) = chunk.first_chunk_mut() {
             *first = word(seed, line * LINE_WORDS).to_le_bytes();
@@ -66,6 +78,7 @@ pub fn fill(message: &mut [u8], client: u32, seq: u64) {
 ///
 /// # Errors
 /// [`Fault`]: what is wrong with it.
+#[inline]
 pub fn check(message: &[u8], client: u32, bytes: usize) -> Result<u64, Fault> {
     if message.len() != bytes {
         return Err(Fault::Length { bytes: message.len() });
@@ -80,11 +93,18 @@ pub fn check(message: &[u8], client: u32, bytes: usize) -> Result<u64, Fault> {
     if u32::from_le_bytes(sender) != client || u32::from_le_bytes(check) != header_check(seed, bytes) {
         return Err(Fault::Header);
     }
-    let wrong = if is_full(seq) { wrong_word(message, seed) } else { wrong_line(message, seed) };
+    let wrong = if is_full(seq) {
+        wrong_word(message, seed)
+    } else if bytes > LINE_BYTES {
+        wrong_line(message, seed)
+    } else {
+        None
+    };
     wrong.map_or(Ok(seq), |index| Err(Fault::Word { at: index * WORD_BYTES }))
 }
 
 /// Looks at every byte; returns the index of the first wrong word.
+#[cold]
 fn wrong_word(message: &[u8], seed: u64) -> Option<usize> {
     let (words, rest) = message.as_chunks::<WORD_BYTES>();
     let is_wrong = |(index, bytes): &(usize, &[u8; WORD_BYTES])| **bytes != word(seed, *index).to_le_bytes();
@@ -102,6 +122,7 @@ fn wrong_line(message: &[u8], seed: u64) -> Option<usize> {
     wrong.map(|(line, _)| line * LINE_WORDS)
 }
 
+#[inline]
 fn array_at<const N: usize>(message: &[u8], at: usize) -> Option<[u8; N]> {
     message.get(at..)?.first_chunk().copied()
 }
