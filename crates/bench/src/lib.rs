@@ -1,6 +1,6 @@
 //! Scenarios that measure ringway and what it competes with, every message checked in the receiving process.
 //!
-//! [`run`] is `ringway bench`: it turns [`args`] into [`case`]s, takes several [`sample`]s of each, every one with a
+//! [`run`] is `ringway bench`: it turns [`args`] into [`case`]s, takes several samples of each, every one with a
 //! `crew` of fresh processes ([`run_peer`] is what they do), and makes a [`row::Row`] out of each case.
 #![deny(unsafe_code)]
 

@@ -1,6 +1,6 @@
 //! Runs cases: repeats runs that the machine disturbed, prints rows, and says whether all went well.
 
-use crate::args::{self, BenchArgs};
+use crate::args::{self, BenchArgs, Scenario};
 use crate::case::{Case, Length, Profile, Transport, Wait, Work};
 use crate::lines;
 use crate::machine::Machine;
@@ -36,10 +36,13 @@ fn measure(args: &BenchArgs, cases: &[Case]) -> Result<bool> {
     let mut printer = Printer::new(args.json, cases.len());
     let machine = Machine::look();
     let mut watch = Stopwatch::new()?;
-    let mut budget = Budget { left: BUDGET };
+    let mut budget = Budget::default();
     let mut sound = true;
     for case in cases {
         printer.begin(case);
+        // A share for each, so that the first do not use up what the others may need.
+        budget.allowed +=
+            if args.scenario == Scenario::All { BUDGET / cases.len() as u32 } else { UNBOUNDED };
         let taken = Taken::take(case, args.runs, &mut budget, &mut watch)
             .with_context(|| format!("cannot measure {case}"))?;
         for latency in [Latency::Main, Latency::FirstAnswer] {
@@ -60,9 +63,11 @@ fn measure(args: &BenchArgs, cases: &[Case]) -> Result<bool> {
     Ok(sound)
 }
 
-/// How much longer all runs together may take because some did not count.
+/// How much longer the runs so far may take because some did not count.
+#[derive(Default)]
 struct Budget {
-    left: Duration,
+    allowed: Duration,
+    spent: Duration,
 }
 
 /// The runs of a case that its row is made of.
@@ -77,13 +82,13 @@ impl Taken {
         let mut samples = Vec::new();
         for attempt in 0..(1 + EXTRA_FACTOR) * runs {
             let wanted = samples.iter().filter(|sample| is_good(sample)).count() < runs as usize;
-            if !wanted || attempt >= runs && budget.left.is_zero() {
+            if !wanted || attempt >= runs && budget.spent >= budget.allowed {
                 break;
             }
             let begin = Instant::now();
             samples.push(sample::take(case, watch)?);
             if attempt >= runs {
-                budget.left = budget.left.saturating_sub(begin.elapsed());
+                budget.spent += begin.elapsed();
             }
         }
         Ok(Self::choose(samples))
@@ -161,8 +166,10 @@ fn tell(line: &str) {
 
 /// How many times as many runs as asked for may be added because some did not count.
 const EXTRA_FACTOR: u32 = 2;
-/// How much time they may take, all cases together.
+/// How much time they may take in `all`, all cases together.
 const BUDGET: Duration = Duration::from_secs(60);
+/// More than anybody waits: then only the number of runs is bounded.
+const UNBOUNDED: Duration = Duration::from_secs(1 << 32);
 const PAIRS: u32 = 8;
 const RATE: u64 = 100_000;
 

@@ -69,7 +69,7 @@ fn settings(case: &Case) -> Row {
         work: matches!(case.scenario.as_str(), "uds" | "pipe").then(|| work_name(case.work).to_owned()),
         profile: (ringway && case.ring_bytes.is_none()).then(|| case::name_of(case.profile)).flatten(),
         bytes: has_bytes.then_some(case.bytes as u64),
-        clients: (case.servers() > 0).then_some(u64::from(case.clients)),
+        clients: (case.servers() > 0 && case.work != Work::Memory).then_some(u64::from(case.clients)),
         batch: (case.batch > 1).then_some(case.batch as u64),
         wait: ringway.then(|| case::name_of(case.wait)).flatten(),
         trust: (ringway && has_bytes).then_some(case.trust),

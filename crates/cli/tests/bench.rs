@@ -3,24 +3,25 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use serde_json::Value;
+use std::fs;
 use std::io::Read;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Against hanging only; the program itself gives up before.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+fn command(line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    command.arg("bench").args(line.split_whitespace());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
 fn run(line: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ringway"))
-        .arg("bench")
-        .args(line.split_whitespace())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command(line).spawn().unwrap();
     let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let (done, wait) = mpsc::channel();
     thread::spawn(move || {
@@ -159,6 +160,76 @@ fn memory_and_idleness_are_weighed() {
 #[test]
 fn one_thread_sends_to_itself() {
     check_whole(&rows("same-thread --secs 0.05")[0]);
+}
+
+/// Starts a benchmark that takes long, and returns it with the numbers of its server and its client.
+fn start_long() -> (Child, Vec<u32>) {
+    let child = command("stream --secs 60 --runs 1 --json").spawn().unwrap();
+    let list = format!("/proc/{0}/task/{0}/children", child.id());
+    let until = Instant::now() + DEADLINE;
+    let children = loop {
+        let text = fs::read_to_string(&list).unwrap_or_default();
+        let children: Vec<u32> = text.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        if children.len() == 2 {
+            break children;
+        }
+        assert!(Instant::now() < until, "no children of the benchmark");
+        thread::yield_now();
+    };
+    (child, children)
+}
+
+fn kill(pid: u32) {
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+}
+
+/// Waits until a process is gone, or is a zombie that nobody has waited for.
+fn wait_until_gone(pid: u32) {
+    let until = Instant::now() + DEADLINE;
+    let is_there = || {
+        fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
+    };
+    while is_there() {
+        assert!(Instant::now() < until, "process {pid} is left");
+        thread::yield_now();
+    }
+}
+
+fn directories_of(pid: u32) -> usize {
+    let prefix = format!("ringway-bench-{pid}-");
+    let of = |parent: &str| {
+        fs::read_dir(parent).map_or(0, |entries| {
+            let names = entries.flatten().map(|entry| entry.file_name());
+            names.filter(|name| name.to_string_lossy().starts_with(&prefix)).count()
+        })
+    };
+    of("/dev/shm") + of("/tmp")
+}
+
+#[test]
+fn a_process_that_dies_is_an_error_and_leaves_nothing_behind() {
+    for which in [0, 1] {
+        let (child, children) = start_long();
+        let pid = child.id();
+        kill(children[which]);
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("died") || text.contains("failed"), "{text}");
+        children.into_iter().for_each(wait_until_gone);
+        assert_eq!(directories_of(pid), 0);
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_benchmark_that_is_killed() {
+    let (mut child, children) = start_long();
+    let pid = child.id();
+    kill(pid);
+    child.wait().unwrap();
+    children.into_iter().for_each(wait_until_gone);
+    assert_eq!(directories_of(pid), 0);
 }
 
 #[test]

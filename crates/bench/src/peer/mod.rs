@@ -16,6 +16,7 @@ use crate::raw::{self, Usage};
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use std::any::Any;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
@@ -135,7 +136,8 @@ impl Outcome {
 /// Runs a child process until the orchestrator closes its input.
 pub fn run(args: &PeerArgs) -> ExitCode {
     let played = serde_json::from_str(&args.job).context("not a job").and_then(|job| {
-        let stage = Stage { job, orders: orders() };
+        let job: Job = job;
+        let stage = Stage { orders: orders(job.dir.clone()), job };
         let played = play(&stage)?;
         Ok((stage, played))
     });
@@ -171,7 +173,9 @@ fn play(stage: &Stage) -> Result<(Outcome, Keep)> {
 }
 
 /// Reads orders in a thread of its own. When they end the orchestrator is gone, however it went, and so are we.
-fn orders() -> Receiver<Order> {
+///
+/// The directory goes too: an orchestrator that was killed has not removed it.
+fn orders(dir: PathBuf) -> Receiver<Order> {
     let (orders, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut stdin = io::stdin().lock();
@@ -180,6 +184,8 @@ fn orders() -> Receiver<Order> {
                 break;
             }
         }
+        // Whoever comes first does it.
+        let _ = fs::remove_dir_all(dir);
         process::exit(0);
     });
     receiver
