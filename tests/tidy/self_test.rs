@@ -80,6 +80,8 @@ fn unsafe_code_outside_the_allow_list_is_reported() {
         assert_eq!(lines(rules::unsafe_allow_list, "src/ring/mod.rs", text), [1], "{text}");
         assert_eq!(rules::unsafe_allow_list("src/sys/linux/map.rs", text), [], "{text}");
         assert_eq!(rules::unsafe_allow_list("src/shm/bytes.rs", text), [], "{text}");
+        assert_eq!(rules::unsafe_allow_list("crates/bench/src/raw.rs", text), [], "{text}");
+        assert_eq!(lines(rules::unsafe_allow_list, "crates/bench/src/peer/raw.rs", text), [1], "{text}");
     }
     let harmless = "#![deny(unsafe_code)]\n// unsafe { }\nconst A: &str = \"unsafe {\";\nfn unsafe_name() {}";
     assert_eq!(rules::unsafe_allow_list("src/lib.rs", harmless), []);

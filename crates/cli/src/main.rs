@@ -26,6 +26,15 @@ enum Command {
     /// A client may be killed while it runs (the process numbers are printed): the others go on. The exit code is 0 if
     /// nothing was lost or corrupt, 1 if something was or the demo failed, 2 if the arguments make no sense.
     Demo(DemoArgs),
+    /// Measures round trips, streams and what they cost, every message checked, next to what the system itself offers
+    ///
+    /// Each figure is taken between processes of their own and is the median of several runs. A run counts only if a raw
+    /// ping-pong of a cache line right before and right after it was as fast as usual. The exit code is 0 if every
+    /// message arrived whole, 1 if not or if something failed, 2 if the arguments make no sense.
+    Bench(ringway_bench::BenchArgs),
+    /// A process of a benchmark
+    #[command(hide = true)]
+    BenchPeer(ringway_bench::PeerArgs),
     /// The server process of a demo
     #[command(hide = true)]
     DemoServer(FamilyArgs),
@@ -83,6 +92,8 @@ fn main() -> ExitCode {
             bulk: matches!(args.profile, Profile::Bulk),
             json: args.json,
         }),
+        Command::Bench(args) => return ringway_bench::run(&args),
+        Command::BenchPeer(args) => return ringway_bench::run_peer(&args),
         Command::DemoServer(FamilyArgs { dir }) => demo::run_server(dir).map(|()| true),
         Command::DemoClient { family, number } => demo::run_client(family.dir, number).map(|()| true),
     };

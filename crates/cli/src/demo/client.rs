@@ -1,11 +1,11 @@
 //! A client process: sends as fast as it can, or calls and checks the answers.
 
-use super::content;
 use super::control::{self, ClientResult, Order, Report, Round, Transport, Work};
 use super::uds::UdsWire;
 use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use ringway::{Config, ConnectError, Connection, Profile, RecvTimeoutError};
+use ringway_bench::content;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::thread;

@@ -1,12 +1,13 @@
 //! What the orchestrator and its children say to each other: one JSON object a line, over stdin and stdout.
 
-use super::tally::Tally;
+pub use ringway_bench::lines::{describe, hear, say};
+
 use anyhow::{Context, Result};
-use serde::de::DeserializeOwned;
+use ringway_bench::tally::Tally;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs;
-use std::io::{self, BufRead, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::mpsc::{self, Receiver};
@@ -135,42 +136,12 @@ impl fmt::Display for Round {
     }
 }
 
-/// Writes one line.
-pub fn say(mut to: impl Write, what: &impl Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(what)?;
-    line.push(b'\n');
-    to.write_all(&line)?;
-    to.flush()
-}
-
-/// Reads one line; `None` at the end of the input.
-pub fn hear<T: DeserializeOwned>(from: &mut impl BufRead) -> Result<Option<T>> {
-    let mut line = String::new();
-    if from.read_line(&mut line).context("cannot read a control line")? == 0 {
-        return Ok(None);
-    }
-    serde_json::from_str(&line).with_context(|| format!("not a control line: {}", line.trim_end())).map(Some)
-}
-
 /// Reports to the orchestrator.
 ///
 /// # Errors
 /// The orchestrator is gone.
 pub fn report(what: &Report) -> Result<()> {
     say(io::stdout().lock(), what).context("cannot report to the demo")
-}
-
-/// Says what went wrong and why; a cause that is part of what was said already is not repeated.
-pub fn describe(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }
 
 /// Reads orders in a thread of its own. When they end, the orchestrator is gone, however it went: the directory is
@@ -208,16 +179,5 @@ mod tests {
         assert!(matches!(hear(&mut wire), Ok(Some(Order::Prepare(heard))) if heard == round));
         assert!(matches!(hear(&mut wire), Ok(Some(Order::Go))));
         assert!(matches!(hear::<Order>(&mut wire), Ok(None)));
-    }
-
-    #[test]
-    fn a_cause_is_told_once() {
-        let error = anyhow::anyhow!("no room").context("cannot write: no room").context("cannot go on");
-        assert_eq!(describe(&error), "cannot go on: cannot write: no room");
-    }
-
-    #[test]
-    fn what_is_not_a_line_is_an_error() {
-        assert!(hear::<Order>(&mut "nonsense\n".as_bytes()).is_err());
     }
 }

@@ -6,19 +6,17 @@
 //! them has left. A client that is killed is missing from there on; the others do not notice.
 
 mod client;
-mod content;
 mod control;
 mod family;
 mod progress;
 mod report;
 mod server;
-mod tally;
 mod uds;
 
 pub use client::run as run_client;
-pub use content::MESSAGE_BYTES_MIN;
 pub use control::describe;
 pub use progress::tell;
+pub use ringway_bench::content::MESSAGE_BYTES_MIN;
 pub use server::run as run_server;
 
 use anyhow::{Result, anyhow, bail};

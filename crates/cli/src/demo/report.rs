@@ -336,8 +336,8 @@ const HEADER: [&str; 13] = [
 
 #[cfg(test)]
 mod tests {
-    use super::super::tally::Tally;
     use super::*;
+    use ringway_bench::tally::Tally;
 
     fn row(transport: Transport, work: Work, msgs_per_s: f64, p50: Option<u64>) -> Row {
         let round = Round { transport, work, bytes: 64, millis: 1, bulk: false };

@@ -1,10 +1,10 @@
 //! The server process: receives from all clients, checks every message, and answers where that is the work.
 
 use super::control::{self, Order, Report, Round, ServerResult, TICK, Transport, Work};
-use super::tally::Tally;
 use super::{client, uds};
 use anyhow::{Context, Result, anyhow, bail};
 use ringway::{Event, Group, Member, TrySendError};
+use ringway_bench::tally::Tally;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -4,8 +4,8 @@
 use super::client::{ANSWER_LIMIT, Answer, Wire};
 use super::control::{Round, ServerResult, Work};
 use super::server::{Board, Span};
-use super::tally::Tally;
 use anyhow::{Context, Result, anyhow};
+use ringway_bench::tally::Tally;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;

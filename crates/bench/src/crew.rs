@@ -1,0 +1,164 @@
+//! The processes of one run: started from this very program, and ended with it.
+
+use crate::case::Case;
+use crate::lines;
+use crate::peer::{Job, Order, Outcome, Report, Role};
+use anyhow::{Context, Result, bail};
+use std::fs::{self, DirBuilder};
+use std::io::BufReader;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The processes of one run. Dropping it ends them and removes their directory.
+pub struct Crew {
+    dir: PathBuf,
+    children: Vec<Child>,
+    events: Receiver<(usize, Event)>,
+    sender: Sender<(usize, Event)>,
+}
+
+struct Child {
+    process: process::Child,
+    stdin: Option<ChildStdin>,
+    name: String,
+}
+
+enum Event {
+    Said(Report),
+    Gone,
+}
+
+impl Crew {
+    /// Starts servers, then clients, and waits until all are connected.
+    ///
+    /// # Errors
+    /// A process cannot be started, fails, or is not ready in time.
+    pub fn start(case: &Case) -> Result<Self> {
+        let (sender, events) = mpsc::channel();
+        let mut crew = Self { dir: make_private_dir()?, children: Vec::new(), events, sender };
+        let deadline = Instant::now() + START_LIMIT;
+        for number in 0..case.servers() {
+            crew.spawn(case, Role::Server, number)?;
+        }
+        crew.hear_all(deadline, |report| matches!(report, Report::Listening).then_some(()))?;
+        for number in 0..case.clients {
+            crew.spawn(case, Role::Client, number)?;
+        }
+        crew.hear_all(deadline, |report| matches!(report, Report::Ready).then_some(()))?;
+        Ok(crew)
+    }
+
+    /// Gives the order to go, and waits at most `limit` for what the processes report.
+    ///
+    /// # Errors
+    /// A process fails, dies, or is not done in time.
+    pub fn play(&mut self, limit: Duration) -> Result<Vec<Outcome>> {
+        for child in &mut self.children {
+            if let Some(stdin) = &mut child.stdin {
+                // One that is gone says so by itself.
+                let _ = lines::say(stdin, &Order::Go);
+            }
+        }
+        self.hear_all(Instant::now() + limit, |report| match report {
+            Report::Done(outcome) => Some(*outcome),
+            _ => None,
+        })
+    }
+
+    /// Waits until each child has said what is wanted.
+    fn hear_all<T>(
+        &mut self,
+        deadline: Instant,
+        mut want: impl FnMut(Report) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let mut heard: Vec<Option<T>> = self.children.iter().map(|_| None).collect();
+        while let Some(missing) = heard.iter().position(Option::is_none) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok((index, Event::Said(Report::Failed(why)))) => {
+                    bail!("{} failed: {why}", self.children[index].name);
+                }
+                Ok((index, Event::Said(report))) => heard[index] = want(report).or(heard[index].take()),
+                Ok((index, Event::Gone)) => {
+                    let status = self.bury(index);
+                    bail!("{} died: {status}", self.children[index].name);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("no sign of {} any more; gave up", self.children[missing].name);
+                }
+                Err(RecvTimeoutError::Disconnected) => unreachable!("invariant: we hold a sender"),
+            }
+        }
+        Ok(heard.into_iter().flatten().collect())
+    }
+
+    fn bury(&mut self, index: usize) -> String {
+        let child = &mut self.children[index];
+        child.stdin = None;
+        // It may have closed its output without ending. If it has ended, this changes nothing.
+        let _ = child.process.kill();
+        child.process.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
+    }
+
+    fn spawn(&mut self, case: &Case, role: Role, number: u32) -> Result<()> {
+        let program = std::env::current_exe().context("cannot find this program")?;
+        let job = Job { dir: self.dir.clone(), role, number, case: case.clone() };
+        let mut command = Command::new(program);
+        command.args(["bench-peer", "--job", &serde_json::to_string(&job)?]);
+        // Away from the terminal's signals: Ctrl-C ends the orchestrator, and the children see the end of their input.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().context("cannot start a process")?;
+        let stdin = process.stdin.take();
+        let stdout = process.stdout.take();
+        let kind = if role == Role::Server { "server" } else { "client" };
+        let name = format!("{kind} {} (pid {})", number + 1, process.id());
+        let index = self.children.len();
+        self.children.push(Child { process, stdin, name });
+        let mut reader = BufReader::new(stdout.context("a process has no output")?);
+        let events = self.sender.clone();
+        thread::spawn(move || {
+            while let Ok(Some(report)) = lines::hear(&mut reader) {
+                if events.send((index, Event::Said(report))).is_err() {
+                    return;
+                }
+            }
+            let _ = events.send((index, Event::Gone));
+        });
+        Ok(())
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            child.stdin = None;
+            // Those that have ended by themselves are waited for all the same.
+            let _ = child.process.kill();
+        }
+        for child in &mut self.children {
+            let _ = child.process.wait();
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn make_private_dir() -> Result<PathBuf> {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    // In memory if that is there: the page of a raw ping-pong must not be written to a disk now and then.
+    let parent = Path::new("/dev/shm");
+    let parent = if parent.is_dir() { parent.to_path_buf() } else { std::env::temp_dir() };
+    let make = |parent: &Path| {
+        let dir = parent.join(format!("ringway-bench-{}-{nanos:x}", process::id()));
+        // Fails if it exists: nobody can have put something into its place.
+        DirBuilder::new().mode(0o700).create(&dir).map(|()| dir)
+    };
+    make(&parent).or_else(|_| make(&std::env::temp_dir())).context("cannot make a temporary directory")
+}
+
+/// How long processes may take to start and to connect.
+const START_LIMIT: Duration = Duration::from_secs(30);

@@ -1,0 +1,196 @@
+//! A child process: plays one part of one run, and says how it went.
+//!
+//! A server makes what it listens at and says `Listening`; a client connects; both say `Ready`, and neither spins or
+//! sends before the order to go. The end of its input ends a child, whatever it is waiting for.
+
+mod frame;
+mod limit;
+mod link;
+mod parts;
+
+use crate::args::PeerArgs;
+use crate::case::{Case, Transport, Work};
+use crate::footprint::Footprint;
+use crate::lines;
+use crate::raw::{self, Usage};
+use anyhow::{Context, Result, anyhow};
+use serde::{Deserialize, Serialize};
+use std::any::Any;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::{self, ExitCode};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+/// Which part a child plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Listens, receives, answers.
+    Server,
+    /// Connects and sends.
+    Client,
+}
+
+/// What a child is told when it starts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    /// Where sockets and pages are.
+    pub dir: PathBuf,
+    /// Its part.
+    pub role: Role,
+    /// Which of its kind it is, from 0.
+    pub number: u32,
+    /// What is measured.
+    pub case: Case,
+}
+
+/// What a child is told later.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub enum Order {
+    /// Begin.
+    Go,
+}
+
+/// What a child says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Report {
+    /// Server: clients may connect.
+    Listening,
+    /// Connected, and waits for the order to go.
+    Ready,
+    /// It has done its part.
+    Done(Box<Outcome>),
+    /// It cannot go on; why.
+    Failed(String),
+}
+
+/// What a child did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Messages this side sent as their origin, answers not counted.
+    pub sent: u64,
+    /// Messages this side received as their destination and found right.
+    pub delivered: u64,
+    /// Messages (and requests on their way) that were damaged, late, or came twice.
+    pub corrupt: u64,
+    /// When the part that is timed began and ended, on the clock that all processes share.
+    pub span: Option<(u64, u64)>,
+    /// What it did in that time: messages, round trips, connects.
+    pub timed: u64,
+    /// Latencies in nanoseconds, and how many took that long.
+    pub latencies: Vec<(u64, u64)>,
+    /// A second kind of latencies: of the first answers after connecting.
+    pub answers: Vec<(u64, u64)>,
+    /// What was in memory, before the connections and with them.
+    pub footprints: Option<(Footprint, Footprint)>,
+    /// Processor time of this process from the order to go on.
+    pub cpu_nanos: u64,
+    /// Voluntary context switches of this process from the order to go on.
+    pub sleeps: u64,
+}
+
+/// What stays open until the orchestrator lets go.
+pub type Keep = Box<dyn Any>;
+
+/// What a part has to talk to the orchestrator.
+pub struct Stage {
+    job: Job,
+    orders: Receiver<Order>,
+}
+
+impl Stage {
+    /// Says that clients may connect.
+    fn listening(&self) -> Result<()> {
+        say(&Report::Listening)
+    }
+
+    /// Says that this side is connected, and waits for the order to go.
+    fn ready(&self) -> Result<Usage> {
+        say(&Report::Ready)?;
+        self.orders.recv().map_err(|_| anyhow!("the benchmark is gone"))?;
+        Ok(raw::usage())
+    }
+
+    /// Returns the path of a file of a pair.
+    fn path(&self, name: &str) -> PathBuf {
+        self.job.dir.join(format!("{}{name}", self.pair()))
+    }
+
+    /// Returns the number of the pair, or 0 where all clients have one server.
+    fn pair(&self) -> u32 {
+        if self.job.case.servers() == 1 { 0 } else { self.job.number }
+    }
+}
+
+impl Outcome {
+    /// Completes what a part has counted with what the process used since it was told to go.
+    fn since(mut self, before: Usage) -> Self {
+        let after = raw::usage();
+        self.cpu_nanos = after.cpu_nanos - before.cpu_nanos;
+        self.sleeps = after.sleeps - before.sleeps;
+        self
+    }
+}
+
+/// Runs a child process until the orchestrator closes its input.
+pub fn run(args: &PeerArgs) -> ExitCode {
+    let played = serde_json::from_str(&args.job).context("not a job").and_then(|job| {
+        let job: Job = job;
+        let stage = Stage { orders: orders(job.dir.clone()), job };
+        let played = play(&stage)?;
+        Ok((stage, played))
+    });
+    let report = match &played {
+        Ok((_, (outcome, _))) => Report::Done(Box::new(outcome.clone())),
+        Err(error) => Report::Failed(lines::describe(error)),
+    };
+    // What stays open is part of the other side's measurement: held until the input ends the process.
+    match (say(&report), &played) {
+        (Ok(()), Ok((stage, _))) => while stage.orders.recv().is_ok() {},
+        _ => return ExitCode::FAILURE,
+    }
+    ExitCode::SUCCESS
+}
+
+fn play(stage: &Stage) -> Result<(Outcome, Keep)> {
+    let Job { case, role, .. } = &stage.job;
+    if let Some((server, client)) = case.pin {
+        let cpu = if *role == Role::Server { server } else { client };
+        ringway::pin_current_thread(cpu).with_context(|| format!("cannot use processor {cpu}"))?;
+    }
+    // Best effort: a handful of connections needs no more than the default.
+    let _ = ringway::raise_descriptor_limit();
+    match case.transport {
+        Transport::Ringway => link::play(stage),
+        Transport::CacheLine | Transport::Futex => limit::play_page(stage),
+        Transport::Socket => limit::play_socket(stage),
+        Transport::Uds | Transport::UdsBuffered if case.work == Work::Fanin => frame::play_fanin(stage),
+        Transport::Uds | Transport::UdsBuffered => frame::play_uds(stage),
+        Transport::Pipe => frame::play_pipe(stage),
+        Transport::Memcpy => Err(anyhow!("copies need no processes")),
+    }
+}
+
+/// Reads orders in a thread of its own. When they end the orchestrator is gone, however it went, and so are we.
+///
+/// The directory goes too: an orchestrator that was killed has not removed it.
+fn orders(dir: PathBuf) -> Receiver<Order> {
+    let (orders, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut stdin = io::stdin().lock();
+        while let Ok(Some(order)) = lines::hear(&mut stdin) {
+            if orders.send(order).is_err() {
+                break;
+            }
+        }
+        // Whoever comes first does it.
+        let _ = fs::remove_dir_all(dir);
+        process::exit(0);
+    });
+    receiver
+}
+
+fn say(report: &Report) -> Result<()> {
+    lines::say(io::stdout().lock(), report).context("cannot report to the benchmark")
+}

@@ -1,0 +1,209 @@
+//! Runs cases: repeats runs that the machine disturbed, prints rows, and says whether all went well.
+
+use crate::args::{self, BenchArgs, Scenario};
+use crate::case::{Case, Length, Profile, Transport, Wait, Work};
+use crate::lines;
+use crate::machine::Machine;
+use crate::print::Printer;
+use crate::sample::{self, Sample};
+use crate::summary::{self, Latency};
+use crate::timing::Stopwatch;
+use anyhow::{Context, Result};
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Runs `ringway bench`.
+///
+/// The exit code is 0 if every message arrived whole, 1 if not or if something failed, 2 if the arguments contradict
+/// each other.
+pub fn run(args: &BenchArgs) -> ExitCode {
+    let cases = match args.cases() {
+        Ok(cases) => cases,
+        Err(error) => error.exit(),
+    };
+    match measure(args, &cases) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            tell(&lines::describe(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(args: &BenchArgs, cases: &[Case]) -> Result<bool> {
+    let mut printer = Printer::new(args.json, cases.len());
+    let machine = Machine::look();
+    let mut watch = Stopwatch::new()?;
+    let mut budget = Budget::default();
+    let mut sound = true;
+    for case in cases {
+        printer.begin(case);
+        // A share for each, so that the first do not use up what the others may need.
+        budget.allowed +=
+            if args.scenario == Scenario::All { BUDGET / cases.len() as u32 } else { UNBOUNDED };
+        let taken = Taken::take(case, args.runs, &mut budget, &mut watch)
+            .with_context(|| format!("cannot measure {case}"))?;
+        for latency in [Latency::Main, Latency::FirstAnswer] {
+            if latency == Latency::FirstAnswer && case.work != Work::Connect {
+                continue;
+            }
+            let mut row = summary::row(case, &taken.samples, taken.dropped, latency)?;
+            machine.sign(&mut row);
+            printer.print(&row)?;
+        }
+        for sample in taken.samples.iter().filter(|sample| !sample.is_sound()) {
+            sound = false;
+            let Sample { sent, lost, corrupt, .. } = sample;
+            printer.suspend(|| tell(&format!("{case}: {lost} of {sent} messages lost, {corrupt} corrupt")));
+        }
+    }
+    printer.finish(&machine)?;
+    Ok(sound)
+}
+
+/// How much longer the runs so far may take because some did not count.
+#[derive(Default)]
+struct Budget {
+    allowed: Duration,
+    spent: Duration,
+}
+
+/// The runs of a case that its row is made of.
+struct Taken {
+    samples: Vec<Sample>,
+    dropped: u64,
+}
+
+impl Taken {
+    /// Runs until enough runs count, but not for ever: if none counts, all are shown as they are.
+    fn take(case: &Case, runs: u32, budget: &mut Budget, watch: &mut Stopwatch) -> Result<Self> {
+        let mut samples = Vec::new();
+        for attempt in 0..(1 + EXTRA_FACTOR) * runs {
+            let wanted = samples.iter().filter(|sample| is_good(sample)).count() < runs as usize;
+            if !wanted || attempt >= runs && budget.spent >= budget.allowed {
+                break;
+            }
+            let begin = Instant::now();
+            samples.push(sample::take(case, watch)?);
+            if attempt >= runs {
+                budget.spent += begin.elapsed();
+            }
+        }
+        Ok(Self::choose(samples))
+    }
+
+    fn choose(mut samples: Vec<Sample>) -> Self {
+        let all = samples.len();
+        if samples.iter().any(Sample::is_calm) {
+            samples.retain(is_good);
+        }
+        Self { dropped: (all - samples.len()) as u64, samples }
+    }
+}
+
+/// A run whose canaries were slow does not count; but one that lost a message always does.
+fn is_good(sample: &Sample) -> bool {
+    sample.is_calm() || !sample.is_sound()
+}
+
+/// Returns the fixed list of `all`.
+pub fn cases(length: Length) -> Vec<Case> {
+    let ringway = |scenario, work, bytes, wait| {
+        let case = Case::new(scenario, work, Transport::Ringway, length);
+        Case { bytes, wait, ..case }
+    };
+    let mut cases = args::limits(length);
+    for (wait, sizes) in [
+        (Wait::Spin, [16, 32, 64, 1024].as_slice()),
+        (Wait::Auto, [16, 64, 1024].as_slice()),
+        (Wait::Sleep, [64].as_slice()),
+    ] {
+        cases.extend(sizes.iter().map(|bytes| ringway("rtt", Work::Rtt, *bytes, wait)));
+    }
+    let rtt = || ringway("rtt", Work::Rtt, 64, Wait::Auto);
+    cases.push(Case { rate: Some(RATE), ..rtt() });
+    cases.push(Case { clients: PAIRS, ..rtt() });
+    for profile in [Profile::Latency, Profile::Bulk] {
+        let stream = |bytes| Case { profile, ..ringway("stream", Work::Stream, bytes, Wait::Auto) };
+        cases.extend([64, 256, 1024, 4096, 65_536].map(stream));
+        cases.push(Case { batch: 16, ..stream(64) });
+    }
+    cases.push(Case { clients: PAIRS, ..ringway("stream", Work::Stream, 64, Wait::Auto) });
+    cases.push(ringway("same-thread", Work::SameThread, 64, Wait::Auto));
+    for (bytes, profile) in [(1024, Profile::Latency), (1024, Profile::Bulk), (64, Profile::Latency)] {
+        let fanin = ringway("fanin", Work::Fanin, bytes, Wait::Auto);
+        cases.push(Case { clients: PAIRS, profile, ..fanin });
+    }
+    cases.extend(socket_cases(length));
+    cases.push(Case { clients: PAIRS, ..ringway("idle", Work::Idle, 64, Wait::Auto) });
+    cases.push(ringway("connect", Work::Connect, 64, Wait::Auto));
+    cases.push(ringway("memory", Work::Memory, 64, Wait::Auto));
+    cases
+}
+
+/// The same work over what the system has.
+fn socket_cases(length: Length) -> Vec<Case> {
+    let over = |scenario, work, transport, bytes, clients| {
+        let case = Case::new(scenario, work, transport, length);
+        Case { bytes, clients, ..case }
+    };
+    let mut cases = vec![over("uds", Work::Rtt, Transport::Uds, 64, 1)];
+    for transport in [Transport::Uds, Transport::UdsBuffered] {
+        cases.extend([64, 1024, 65_536].map(|bytes| over("uds", Work::Stream, transport, bytes, 1)));
+        cases.push(over("uds", Work::Fanin, transport, 1024, PAIRS));
+    }
+    cases.push(over("pipe", Work::Rtt, Transport::Pipe, 64, 1));
+    cases.extend([64, 1024].map(|bytes| over("pipe", Work::Stream, Transport::Pipe, bytes, 1)));
+    cases
+}
+
+/// Writes a line to stderr; if nobody reads it, so be it.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "ringway: {line}");
+}
+
+/// How many times as many runs as asked for may be added because some did not count.
+const EXTRA_FACTOR: u32 = 2;
+/// How much time they may take in `all`, all cases together.
+const BUDGET: Duration = Duration::from_secs(60);
+/// More than anybody waits: then only the number of runs is bounded.
+const UNBOUNDED: Duration = Duration::from_secs(1 << 32);
+const PAIRS: u32 = 8;
+const RATE: u64 = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(canary: f64, lost: u64) -> Sample {
+        Sample { canary: Some((90.0, canary)), lost, ..Sample::default() }
+    }
+
+    #[test]
+    fn disturbed_runs_are_dropped() {
+        let taken = Taken::choose(vec![sample(100.0, 0), sample(400.0, 0), sample(90.0, 0)]);
+        assert_eq!((taken.samples.len(), taken.dropped), (2, 1));
+    }
+
+    #[test]
+    fn a_disturbed_run_that_lost_a_message_is_not_hidden() {
+        let taken = Taken::choose(vec![sample(100.0, 0), sample(400.0, 1)]);
+        assert_eq!((taken.samples.len(), taken.dropped), (2, 0));
+    }
+
+    #[test]
+    fn if_all_were_disturbed_all_are_shown() {
+        let taken = Taken::choose(vec![sample(400.0, 0), sample(300.0, 0)]);
+        assert_eq!((taken.samples.len(), taken.dropped), (2, 0));
+    }
+
+    #[test]
+    fn the_list_of_all_names_no_case_twice() {
+        let cases = cases(Length::Nanos(1));
+        for (index, case) in cases.iter().enumerate() {
+            assert!(!cases[index + 1..].contains(case), "{case:?}");
+        }
+    }
+}
