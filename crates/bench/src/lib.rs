@@ -1,3 +1,4 @@
 //! Scenarios that measure ringway and what it competes with, every message checked in the receiving process.
 
+pub mod report;
 pub mod row;
