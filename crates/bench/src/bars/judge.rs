@@ -240,6 +240,10 @@ impl Judge<'_> {
         if !sound {
             remark = format!("messages were lost or damaged; {remark}").trim_end_matches("; ").to_owned();
         }
+        if let Some(few) = judged.map(|figure| figure.count).filter(|count| *count < self.results.lists) {
+            let counted = format!("{few} of {} lists count", self.results.lists);
+            remark = if remark.is_empty() { counted } else { format!("{counted}; {remark}") };
+        }
         if outcome == Outcome::NotMeasured {
             remark = "no row (for a share: no list) has the figures".to_owned();
         }

@@ -83,6 +83,7 @@ fn one_list_of_three_that_was_not_calm_does_not_count() {
     let judged = all(&Results::of(vec![vec![stream(28.0)], vec![moved], vec![stream(30.0)]]));
     let stream = find(&judged, "stream 64 B latency", "25");
     assert_eq!((stream.outcome, &*stream.figure), (Outcome::Met, "29.0 M/s (28.0-30.0 M/s)"));
+    assert_eq!(stream.remark, "2 of 3 lists count");
 }
 
 #[test]
@@ -182,4 +183,23 @@ fn a_limit_on_the_same_processors_comes_first() {
     let bare = find(&judged, "rtt 64 B sleep, p50", "1.3 x");
     assert_eq!(bare.bar, "<= 1.3 x bare futex ping-pong");
     assert_eq!((bare.outcome, &*bare.remark), (Outcome::Met, "46.0 us to 44.0 us"));
+}
+
+#[test]
+fn files_of_three_lists_are_read_and_judged() {
+    let folder = std::env::temp_dir().join(format!("ringway-bars-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let files: Vec<PathBuf> = (1..=3).map(|number| folder.join(format!("{number}.jsonl"))).collect();
+    let text: String = list().iter().map(|row| serde_json::to_string(row).unwrap() + "\n").collect();
+    for file in &files {
+        std::fs::write(file, &text).unwrap();
+    }
+    assert!(run(BarsArgs { files: files.clone() }).unwrap());
+    let without_the_last = text.trim_end().rsplit_once('\n').unwrap().0;
+    std::fs::write(&files[0], without_the_last).unwrap();
+    assert!(run(BarsArgs { files: files.clone() }).unwrap(), "two of three lists have it");
+    assert!(!run(BarsArgs { files: vec![files[0].clone()] }).unwrap());
+    std::fs::remove_dir_all(&folder).unwrap();
+    let error = run(BarsArgs { files }).unwrap_err();
+    assert!(error.to_string().contains("1.jsonl"), "{error}");
 }
