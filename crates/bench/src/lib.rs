@@ -5,10 +5,12 @@
 #![deny(unsafe_code)]
 
 pub mod args;
+pub mod bars;
 pub mod case;
 pub mod content;
 pub mod lines;
 pub mod machine;
+pub mod report;
 pub mod row;
 pub mod tally;
 

@@ -1,0 +1,124 @@
+//! Finds the row that a bar is about.
+
+use crate::report::group::{Group, Identity, LIMIT, RINGWAY, Results};
+
+/// What a row must have measured.
+#[derive(Debug, Clone)]
+pub(super) struct Query {
+    transport: String,
+    work: String,
+    bytes: Option<u64>,
+    clients: u64,
+    batch: u64,
+    profile: Option<String>,
+    wait: Option<String>,
+    rate: Option<u64>,
+    best: bool,
+}
+
+impl Query {
+    /// A row of ringway: one client or pair, every message published at once, not trusted, as fast as it goes.
+    pub(super) fn ours(work: &str) -> Query {
+        Query::peer(RINGWAY, work)
+    }
+
+    /// A row of another transport at the same work.
+    pub(super) fn peer(transport: &str, work: &str) -> Query {
+        Query {
+            transport: transport.to_owned(),
+            work: work.to_owned(),
+            bytes: None,
+            clients: 1,
+            batch: 1,
+            profile: None,
+            wait: None,
+            rate: None,
+            best: false,
+        }
+    }
+
+    /// A limit of the machine.
+    pub(super) fn limit(transport: &str) -> Query {
+        Query::peer(transport, LIMIT)
+    }
+
+    pub(super) fn bytes(self, bytes: u64) -> Query {
+        Query { bytes: Some(bytes), ..self }
+    }
+
+    pub(super) fn clients(self, clients: u64) -> Query {
+        Query { clients, ..self }
+    }
+
+    pub(super) fn batch(self, batch: u64) -> Query {
+        Query { batch, ..self }
+    }
+
+    pub(super) fn profile(self, profile: &str) -> Query {
+        Query { profile: Some(profile.to_owned()), ..self }
+    }
+
+    pub(super) fn wait(self, wait: &str) -> Query {
+        Query { wait: Some(wait.to_owned()), ..self }
+    }
+
+    pub(super) fn rate(self, rate: u64) -> Query {
+        Query { rate: Some(rate), ..self }
+    }
+
+    /// Of several rows takes the fastest that is calm, not the first.
+    pub(super) fn best(self) -> Query {
+        Query { best: true, ..self }
+    }
+
+    /// The group that fits. Of several: one that has the profile, the processors and the wait of `like`, in this
+    /// order, then one of the profile `latency`, then the first.
+    pub(super) fn find<'a>(&self, results: &'a Results, like: Option<&Identity>) -> Option<&'a Group> {
+        let fits = results.groups.iter().filter(|group| self.fits(&group.identity));
+        if self.best {
+            let rate = |group: &Group| group.figure(|row| row.msgs_per_s).map_or(0.0, |figure| figure.median);
+            return fits.max_by(|a, b| a.is_calm().cmp(&b.is_calm()).then(rate(a).total_cmp(&rate(b))));
+        }
+        fits.min_by_key(|group| {
+            let id = &group.identity;
+            let differs =
+                like.map(|like| (id.profile != like.profile, id.pin != like.pin, id.wait != like.wait));
+            (differs, id.profile.as_deref().is_some_and(|profile| profile != "latency"))
+        })
+    }
+
+    fn fits(&self, id: &Identity) -> bool {
+        let wanted = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        let shape = self.bytes.is_none_or(|bytes| id.bytes == Some(bytes));
+        // Limits, connects and the like are as they are.
+        let fixed = !["rtt", "stream", "fanin"].contains(&self.work.as_str());
+        let load = id.clients() == self.clients && id.batch() == self.batch && id.rate == self.rate;
+        id.transport == self.transport
+            && id.work() == self.work
+            && shape
+            && (fixed || load)
+            && wanted(&self.profile, &id.profile)
+            && wanted(&self.wait, &id.wait)
+            && id.trust != Some(true)
+    }
+}
+
+impl std::fmt::Display for Query {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let identity = Identity {
+            scenario: self.work.clone(),
+            transport: self.transport.clone(),
+            work: None,
+            profile: self.profile.clone(),
+            bytes: self.bytes,
+            clients: Some(self.clients),
+            batch: Some(self.batch),
+            wait: self.wait.clone(),
+            trust: None,
+            pin: None,
+            ring_bytes: None,
+            rate: self.rate,
+        };
+        identity.fmt(f)
+    }
+}

@@ -1,0 +1,128 @@
+//! Synthetic results for the tests: what a complete list looks like, with round figures.
+
+use crate::report::group::Results;
+use crate::row::{Percentiles, Row};
+
+/// A row of ringway on two processors, measured in peace.
+pub(crate) fn row(scenario: &str, bytes: u64) -> Row {
+    Row {
+        scenario: scenario.to_owned(),
+        transport: "ringway".to_owned(),
+        bytes: Some(bytes),
+        pin: Some("0,1".to_owned()),
+        runs: 3,
+        canary_ns_before: Some(112.0),
+        canary_ns_after: Some(118.0),
+        commit: "0123abc".to_owned(),
+        rustc: "rustc 1.95.0".to_owned(),
+        cpu: "AMD EPYC".to_owned(),
+        cores: 2,
+        kernel: "6.18".to_owned(),
+        ..Row::default()
+    }
+}
+
+/// A row of another transport.
+pub(crate) fn peer(transport: &str, work: &str, bytes: u64) -> Row {
+    let scenario = if transport == "pipe" { "pipe" } else { "uds" };
+    Row { transport: transport.to_owned(), work: Some(work.to_owned()), ..row(scenario, bytes) }
+}
+
+/// A limit of the machine.
+pub(crate) fn limit(transport: &str, bytes: Option<u64>) -> Row {
+    Row { transport: transport.to_owned(), bytes, ..row("limit", 0) }
+}
+
+/// `row` with this median of its latencies and a plausible tail.
+pub(crate) fn taking(row: Row, p50: u64) -> Row {
+    let ns = Percentiles { p50, p90: p50 * 11 / 10, p99: p50 * 3 / 2, p999: p50 * 4, max: p50 * 50 };
+    let counts = [(9, 2_000), (10, 48_000), (11, 40_000), (13, 8_000), (15, 1_000), (40, 900), (500, 100)];
+    let histogram = counts.map(|(tenths, count)| (p50 * tenths / 10, count)).to_vec();
+    Row { ns: Some(ns), histogram, msgs_per_s: Some(1e9 / p50 as f64), ..row }
+}
+
+/// `row` with this many millions of messages a second.
+pub(crate) fn at(row: Row, millions: f64) -> Row {
+    let bytes_per_s = row.bytes.map(|bytes| bytes as f64 * millions * 1e6);
+    Row { msgs_per_s: Some(millions * 1e6), bytes_per_s, secs: Some(2.0), cpu_s: Some(4.0), ..row }
+}
+
+/// `row` with this way to wait.
+pub(crate) fn waiting(row: Row, wait: &str) -> Row {
+    Row { wait: Some(wait.to_owned()), ..row }
+}
+
+/// `row` with this profile.
+pub(crate) fn with(row: Row, profile: &str) -> Row {
+    Row { profile: Some(profile.to_owned()), ..row }
+}
+
+/// `row` with this many clients.
+pub(crate) fn of(row: Row, clients: u64) -> Row {
+    Row { clients: Some(clients), ..row }
+}
+
+/// A list in which every bar is met.
+pub(crate) fn list() -> Vec<Row> {
+    let mut rows = vec![
+        taking(limit("cacheline", None), 115),
+        at(limit("memcpy", Some(65536)), 0.8),
+        taking(limit("futex", None), 40_000),
+        taking(limit("socket", None), 44_000),
+    ];
+    for (bytes, p50) in [(16, 140), (32, 160), (64, 200), (1024, 420)] {
+        rows.push(waiting(taking(row("rtt", bytes), p50), "spin"));
+    }
+    rows.push(waiting(taking(row("rtt", 64), 42_000), "sleep"));
+    rows.push(waiting(taking(row("rtt", 64), 210), "auto"));
+    rows.push(of(waiting(taking(row("rtt", 64), 240), "auto"), 8));
+    rows.push(Row { rate: Some(100_000), ..waiting(taking(row("rtt", 64), 300), "auto") });
+    for (bytes, latency, bulk) in [(64, 28.0, 82.0), (1024, 8.0, 39.0), (65536, 0.4, 0.6)] {
+        rows.push(with(waiting(at(row("stream", bytes), latency), "auto"), "latency"));
+        rows.push(with(waiting(at(row("stream", bytes), bulk), "auto"), "bulk"));
+    }
+    for (profile, millions) in [("latency", 61.0), ("bulk", 75.0)] {
+        let batch = Row { batch: Some(16), ..row("stream", 64) };
+        rows.push(with(waiting(at(batch, millions), "auto"), profile));
+    }
+    rows.push(of(with(waiting(at(row("stream", 64), 20.0), "auto"), "latency"), 8));
+    rows.push(at(row("same-thread", 64), 60.0));
+    rows.push(of(with(at(row("fanin", 1024), 7.0), "latency"), 8));
+    rows.push(of(with(at(row("fanin", 1024), 20.0), "bulk"), 8));
+    for (transport, rtt, streams, fanin) in [
+        ("uds", Some(46_000), [1.0, 0.8], 1.1),
+        ("uds-buffered", None, [30.0, 4.1], 5.9),
+        ("pipe", Some(41_000), [2.1, 1.6], 1.9),
+    ] {
+        rows.extend(rtt.map(|p50| taking(peer(transport, "rtt", 64), p50)));
+        rows.extend(
+            [64, 1024]
+                .into_iter()
+                .zip(streams)
+                .map(|(bytes, rate)| at(peer(transport, "stream", bytes), rate)),
+        );
+        rows.push(of(at(peer(transport, "fanin", 1024), fanin), 8));
+    }
+    rows.push(taking(Row { bytes: None, ..row("connect", 0) }, 90_000));
+    let memory = Row { server_bytes: Some(1_200_000), connection_bytes: Some(40_960), ..row("memory", 0) };
+    rows.push(Row { bytes: None, ..memory });
+    rows.push(Row { bytes: None, secs: Some(2.0), cpu_s: Some(0.002), sleeps: Some(0), ..row("idle", 0) });
+    rows
+}
+
+/// Three lists whose figures lie 3 % apart.
+pub(crate) fn results() -> Results {
+    let lists = [1.0, 1.03, 0.98].map(|factor| {
+        let change = |mut row: Row| {
+            let scale = |ns: u64| (ns as f64 * factor).round() as u64;
+            if let Some(ns) = &mut row.ns {
+                *ns = Percentiles { p50: scale(ns.p50), p90: scale(ns.p90), p99: scale(ns.p99), ..*ns };
+            }
+            row.msgs_per_s = row.msgs_per_s.map(|rate| rate / factor);
+            row.bytes_per_s = row.bytes_per_s.map(|rate| rate / factor);
+            row
+        };
+        list().into_iter().map(change).collect()
+    });
+    Results::of(lists.to_vec())
+}
