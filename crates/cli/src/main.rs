@@ -3,7 +3,8 @@
 
 mod demo;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -31,7 +32,7 @@ enum Command {
     /// Each figure is taken between processes of their own and is the median of several runs. A run counts only if a raw
     /// ping-pong of a cache line right before and right after it was as fast as usual. The exit code is 0 if every
     /// message arrived whole, 1 if not or if something failed, 2 if the arguments make no sense.
-    Bench(ringway_bench::BenchArgs),
+    Bench(BenchCommand),
     /// A process of a benchmark
     #[command(hide = true)]
     BenchPeer(ringway_bench::PeerArgs),
@@ -69,6 +70,23 @@ struct DemoArgs {
 }
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct BenchCommand {
+    #[command(flatten)]
+    measure: Option<ringway_bench::BenchArgs>,
+    #[command(subcommand)]
+    look: Option<BenchLook>,
+}
+
+#[derive(Subcommand)]
+enum BenchLook {
+    /// Turns results into tables for a document, and into plots
+    Report(ringway_bench::report::ReportArgs),
+    /// Says which of the figures that ringway is held to were reached
+    Bars(ringway_bench::bars::BarsArgs),
+}
+
+#[derive(Args)]
 struct FamilyArgs {
     /// Directory of the demo
     #[arg(long)]
@@ -92,7 +110,16 @@ fn main() -> ExitCode {
             bulk: matches!(args.profile, Profile::Bulk),
             json: args.json,
         }),
-        Command::Bench(args) => return ringway_bench::run(&args),
+        Command::Bench(BenchCommand { look: Some(BenchLook::Report(args)), .. }) => {
+            ringway_bench::report::run(args)
+        }
+        Command::Bench(BenchCommand { look: Some(BenchLook::Bars(args)), .. }) => {
+            ringway_bench::bars::run(args)
+        }
+        Command::Bench(BenchCommand { measure: Some(args), .. }) => return ringway_bench::run(&args),
+        Command::Bench(_) => {
+            Cli::command().error(ErrorKind::MissingRequiredArgument, "say what to measure; see --help").exit()
+        }
         Command::BenchPeer(args) => return ringway_bench::run_peer(&args),
         Command::DemoServer(FamilyArgs { dir }) => demo::run_server(dir).map(|()| true),
         Command::DemoClient { family, number } => demo::run_client(family.dir, number).map(|()| true),
