@@ -56,10 +56,12 @@ enum Command {
     /// Prints completions for a shell
     ///
     /// For example: ringway completions bash > ~/.local/share/bash-completion/completions/ringway
+    #[command(after_help = exit::HELP)]
     Completions(pages::CompletionsArgs),
     /// Prints the manual pages, or writes them to a directory
     ///
     /// For example: ringway man | man -l -
+    #[command(after_help = exit::HELP)]
     Man(pages::ManArgs),
     /// Sends messages from several processes to one, over ringway and over Unix sockets, and compares
     ///
@@ -69,6 +71,7 @@ enum Command {
     ///
     /// A client may be killed while it runs (the process numbers are printed): the others go on. The exit code is 0 if
     /// nothing was lost or corrupt, 1 if something was or the demo failed, 2 if the arguments make no sense.
+    #[command(after_help = exit::HELP)]
     Demo(DemoArgs),
     /// The server process of a demo
     #[command(hide = true)]
