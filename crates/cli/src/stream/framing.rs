@@ -185,9 +185,13 @@ mod tests {
     fn split(framing: Framing, input: &[u8], step: usize, max: usize) -> (Vec<Vec<u8>>, Option<SplitError>) {
         let mut splitter = Splitter::new(framing, max);
         let mut messages = Vec::new();
-        for chunk in input.chunks(step) {
-            splitter.space()[..chunk.len()].copy_from_slice(chunk);
-            splitter.filled(chunk.len());
+        let mut input = input;
+        while !input.is_empty() {
+            let space = splitter.space();
+            let bytes = step.min(space.len()).min(input.len());
+            space[..bytes].copy_from_slice(&input[..bytes]);
+            input = &input[bytes..];
+            splitter.filled(bytes);
             loop {
                 match splitter.next() {
                     Ok(Some(place)) => messages.push(splitter.bytes(place).to_vec()),
