@@ -61,7 +61,7 @@ fn pages(mut program: Command) -> Result<Vec<(String, Vec<u8>)>> {
         .map(|command| {
             // With a hyphen, as the page is called; without, as it is typed.
             let name = format!("{NAME}-{}", command.get_name());
-            command.clone().name(name.clone()).display_name(name)
+            command.clone().name(name.clone()).display_name(name).version(env!("CARGO_PKG_VERSION"))
         })
         .collect();
     let all = std::iter::once(program).chain(commands);

@@ -161,8 +161,8 @@ fn number(limit: u64) -> String {
 }
 
 const GROUP: &str = "limits";
-/// Socket, doorbell, two segments while connecting, and the peer's process.
-const PER_CONNECTION: u64 = 5;
+/// Socket, doorbell, the peer's process, and a segment; counted in a server with clients.
+const PER_CONNECTION: u64 = 4;
 /// For the default number of connections of a listener.
 const DESCRIPTORS_ENOUGH: u64 = 1024 * PER_CONNECTION;
 const MEMORY_ENOUGH: u64 = 64 << 20;

@@ -35,7 +35,7 @@ pub struct EchoArgs {
 pub fn echo(args: EchoArgs) -> Result<()> {
     let interrupt = Interrupt::watch()?;
     let mut group = Group::new(args.common.config().bind(&args.name)?).context("cannot serve clients")?;
-    let meter = Meter::start(args.common.show());
+    let meter = Meter::start(args.common.show(false));
     let mut desk = Desk { quiet: args.common.quiet, ..Desk::default() };
     while !interrupt.came() {
         group.turn(Some(Instant::now() + TICK), |member, event| desk.handle(member, event))?;

@@ -10,6 +10,7 @@ use crate::exit::{self, Code, OutputClosed, fault};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use ringway::{AcceptError, CloseReason, Connection, Listener, Sender};
+use std::io::{self, IsTerminal};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,7 +42,7 @@ pub fn listen(args: ListenArgs) -> Result<()> {
     let mut desk = Desk {
         framing: args.framing.framing(),
         output: Output::stdout(args.framing.framing())?,
-        show: args.common.show(),
+        show: args.common.show(io::stdout().is_terminal()),
     };
     if args.keep {
         return serve_all(listener, &interrupt, &mut desk);

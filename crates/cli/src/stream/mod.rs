@@ -72,8 +72,9 @@ impl CommonArgs {
         Config::new().profile(profile).message_bytes_max(self.message_bytes_max)
     }
 
-    fn show(&self) -> Show {
-        Show { quiet: self.quiet, json: self.json }
+    /// Says what to show: no progress where the data itself is on the terminal.
+    fn show(&self, data_is_visible: bool) -> Show {
+        Show { quiet: self.quiet || data_is_visible, json: self.json }
     }
 }
 

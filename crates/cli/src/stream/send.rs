@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use ringway::{CloseReason, Config, ConnectError, Connection, RecvTimeoutError, SendError, Sender};
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,7 +64,9 @@ pub fn send(args: SendArgs) -> Result<()> {
         }
     }
     wait_for_turn(&mut connection, deadline)?;
-    let meter = Meter::start(args.common.show());
+    let meter = Meter::start(
+        args.common.show(io::stdin().is_terminal() || args.answers && io::stdout().is_terminal()),
+    );
     let (sender, receiver) = connection.split();
     let mut pump = Pump::start(sender, framing)?;
     let mut inlet = Inlet::new(receiver);
