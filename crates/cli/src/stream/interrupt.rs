@@ -1,7 +1,7 @@
 //! Ctrl-C: whoever holds a name gets a moment to give it back.
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ impl Interrupt {
     /// # Errors
     /// The operating system refuses.
     pub fn watch() -> Result<Self> {
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
+        // Not the hang-up of a terminal, which `nohup` has the program ignore.
+        let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
         let shared = Arc::new(Shared { signal: AtomicI32::new(0), released: AtomicBool::new(false) });
         let interrupt = Self { shared: Arc::clone(&shared) };
         thread::spawn(move || {

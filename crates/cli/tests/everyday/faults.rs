@@ -101,8 +101,8 @@ fn what_a_sender_had_sent_before_it_died_is_written() {
     let mut sender = scratch.start_open(&["send", "box"]);
     let input = noise(3 << 20, 3);
     sender.feed(input.clone(), false);
-    // All of it has left the pipe when there is room for this; how much of it does not matter.
-    sender.feed(vec![0; 1 << 20], false);
+    // More than a pipe holds and one read takes: when this is in, all of the input was sent.
+    sender.feed(vec![0; 2 << 20], false);
     sender.signal("KILL");
     let outcome = listener.wait().expect(4);
     assert!(outcome.stdout.len() >= input.len() && outcome.stdout[..input.len()] == input);
@@ -235,6 +235,17 @@ fn a_closed_output_ends_the_listener_quietly_and_tells_the_sender() {
     assert_eq!(listener.wait().expect(0).stderr, "");
     let sender = sender.wait().expect(4);
     assert!(sender.stderr.contains("has closed it"), "{}", sender.stderr);
+}
+
+#[test]
+fn a_listener_that_keeps_on_ends_with_its_output_and_leaves_no_name() {
+    let scratch = scratch();
+    let mut listener = scratch.start_open(&["listen", "box", "--keep"]);
+    scratch.wait_for_name("box");
+    listener.close_output();
+    scratch.run(&["send", "box"], b"x").expect(4);
+    assert_eq!(listener.wait().expect(0).stderr, "");
+    assert!(scratch.names().is_empty());
 }
 
 #[test]
