@@ -288,10 +288,7 @@ impl fmt::Display for RecvTimeoutError {
 }
 
 fn violation_of(reason: &CloseReason) -> Option<&(dyn Error + 'static)> {
-    match reason {
-        CloseReason::Violation(violation) => Some(violation),
-        _ => None,
-    }
+    if let CloseReason::Violation(violation) = reason { Some(violation) } else { None }
 }
 
 macro_rules! error_with_reason {
@@ -408,6 +405,13 @@ pub enum BindError {
         /// What it is and what to do.
         what: String,
     },
+    /// The directory belongs to somebody else, is open to others' writes, or is closed to us.
+    Permission {
+        /// Path of the directory.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        what: String,
+    },
     /// A setting of the configuration is out of bounds.
     Config(ConfigError),
     /// The operating system refused.
@@ -428,7 +432,9 @@ impl fmt::Display for BindError {
             Self::InUse { path } => {
                 write!(f, "{} is in use by a living listener; stop it or choose another name", path.display())
             }
-            Self::Occupied { path, what } => write!(f, "{} cannot be used: {what}", path.display()),
+            Self::Occupied { path, what } | Self::Permission { path, what } => {
+                write!(f, "{} cannot be used: {what}", path.display())
+            }
             Self::Config(error) => error.fmt(f),
             Self::Os { action, path, source } => write!(f, "cannot {action} {}: {source}", path.display()),
         }
@@ -580,12 +586,10 @@ impl fmt::Display for ConfigError {
                 f,
                 "ring_bytes is {ring_bytes} but must be a power of two from 16384 (16 KiB) to 1073741824 (1 GiB)"
             ),
-            Self::MessageBytesMax { message_bytes_max } => {
-                write!(
-                    f,
-                    "message_bytes_max is {message_bytes_max} but must lie between 1 and 1073741824 (1 GiB)"
-                )
-            }
+            Self::MessageBytesMax { message_bytes_max } => write!(
+                f,
+                "message_bytes_max is {message_bytes_max} but must lie between 1 and 1073741824 (1 GiB)"
+            ),
             Self::Connections { connections_max } => {
                 write!(f, "the connection limit is {connections_max} but must lie between 1 and 65536")
             }

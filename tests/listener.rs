@@ -161,7 +161,7 @@ fn a_directory_that_others_may_write_is_not_used() {
     let scratch = scratch_dir();
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let error = Config::new().bind(&scratch.socket("test")).map(drop).unwrap_err();
-    assert!(matches!(&error, BindError::Occupied { .. }), "{error:?}");
+    assert!(matches!(&error, BindError::Permission { .. }), "{error:?}");
     assert!(error.to_string().starts_with(&format!("{} cannot be used", scratch.text())), "{error}");
     assert_eq!(scratch.entries(), [""; 0]);
 }

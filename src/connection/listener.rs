@@ -267,7 +267,12 @@ impl Config {
         let os =
             |action: &'static str, source: io::Error| BindError::Os { action, path: path.clone(), source };
         let directory = sys::Directory::open(&place.directory, true, self.is_shared()).map_err(|fault| {
-            BindError::Occupied { path: place.directory.clone(), what: fault.to_string() }
+            let (path, what) = (place.directory.clone(), fault.to_string());
+            if fault.is_permission() {
+                BindError::Permission { path, what }
+            } else {
+                BindError::Occupied { path, what }
+            }
         })?;
         let tables = Endpoint::new(self.connections_max)
             .map_err(|error| os("create the endpoint segment for", error))?;

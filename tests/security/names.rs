@@ -17,7 +17,7 @@ pub fn binder() {
 
 fn occupied(path: &str) -> String {
     match Listener::bind(path) {
-        Err(error @ BindError::Occupied { .. }) => error.to_string(),
+        Err(error @ (BindError::Occupied { .. } | BindError::Permission { .. })) => error.to_string(),
         other => panic!("{path}: {:?}", other.err()),
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::args::{self, BenchArgs, Scenario};
 use crate::case::{Case, Length, Profile, Transport, Wait, Work};
-use crate::lines;
 use crate::machine::Machine;
 use crate::print::Printer;
 use crate::sample::{self, Sample};
@@ -10,35 +9,22 @@ use crate::summary::{self, Latency};
 use crate::timing::Stopwatch;
 use anyhow::{Context, Result};
 use std::io::{self, Write};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Runs `ringway bench`.
 ///
-/// The exit code is 0 if every message arrived whole, 1 if not or if something failed, 2 if the arguments contradict
-/// each other.
-pub fn run(args: &BenchArgs) -> ExitCode {
-    let cases = match args.cases() {
-        Ok(cases) => cases,
-        Err(error) => error.exit(),
-    };
-    match measure(args, &cases) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            tell(&lines::describe(&error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn measure(args: &BenchArgs, cases: &[Case]) -> Result<bool> {
+/// Says whether every message arrived whole.
+///
+/// # Errors
+/// A `clap::Error`: the arguments contradict each other. Else something could not be measured.
+pub fn run(args: &BenchArgs) -> Result<bool> {
+    let cases = args.cases()?;
     let mut printer = Printer::new(args.json, cases.len());
     let machine = Machine::look();
     let mut watch = Stopwatch::new()?;
     let mut budget = Budget::default();
     let mut sound = true;
-    for case in cases {
+    for case in &cases {
         printer.begin(case);
         // A share for each, so that the first do not use up what the others may need.
         budget.allowed +=

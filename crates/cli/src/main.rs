@@ -2,15 +2,19 @@
 #![forbid(unsafe_code)]
 
 mod demo;
+mod doctor;
+mod exit;
+mod pages;
+mod stream;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Shared-memory messaging between processes: shows on this machine what ringway does.
+/// Shared-memory messaging between processes: from the shell, and shown on this machine
 #[derive(Parser)]
-#[command(name = "ringway", version, arg_required_else_help = true)]
+#[command(name = "ringway", version, arg_required_else_help = true, after_help = exit::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -18,6 +22,48 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Writes what one sender sends to the standard output
+    ///
+    /// Waits for `ringway send` under a name and writes what it reads to the standard output, byte for byte; ends when
+    /// the sender has sent everything and knows that it was written. Both may be started in either order:
+    ///
+    ///   ringway listen box | tar x
+    ///   tar c dir | ringway send box
+    ///
+    /// If the sender dies, what it had sent is written and the exit code is 4. If the reader of the output closes it,
+    /// this ends quietly with exit code 0, and the sender is told.
+    #[command(after_help = exit::HELP, verbatim_doc_comment)]
+    Listen(stream::ListenArgs),
+    /// Sends the standard input to a listener, and waits until it has written it
+    ///
+    /// Ends with exit code 0 when the listener has confirmed that everything was written and flushed, and with 4 if it
+    /// ended before. A line or frame that the listener does not take, or a frame that is cut short, is exit code 1.
+    /// Waits for a listener that is not there yet, and for its turn if that serves another sender.
+    #[command(after_help = exit::HELP)]
+    Send(stream::SendArgs),
+    /// Answers each message with the same message, to many clients, until interrupted
+    ///
+    /// For trying out clients of the library, and for `ringway send --answers`. A client that does not read its answers
+    /// for 5 s while there is no room for them gets no more.
+    #[command(after_help = exit::HELP)]
+    Echo(stream::EchoArgs),
+    /// Looks whether everything is here that ringway needs, and tries it out
+    ///
+    /// Says which features of the kernel were found and what is used instead of those that were not, which limits hold,
+    /// where names are, and how fast two threads of this machine talk. The exit code is 0 if everything required is
+    /// here, and 1 if not.
+    #[command(after_help = exit::HELP)]
+    Doctor(doctor::DoctorArgs),
+    /// Prints completions for a shell
+    ///
+    /// For example: ringway completions bash > ~/.local/share/bash-completion/completions/ringway
+    #[command(after_help = exit::HELP)]
+    Completions(pages::CompletionsArgs),
+    /// Prints the manual pages, or writes them to a directory
+    ///
+    /// For example: ringway man | man -l -
+    #[command(after_help = exit::HELP)]
+    Man(pages::ManArgs),
     /// Sends messages from several processes to one, over ringway and over Unix sockets, and compares
     ///
     /// Starts a server process and several client processes. First each client sends messages as fast as it can, then
@@ -26,12 +72,14 @@ enum Command {
     ///
     /// A client may be killed while it runs (the process numbers are printed): the others go on. The exit code is 0 if
     /// nothing was lost or corrupt, 1 if something was or the demo failed, 2 if the arguments make no sense.
+    #[command(after_help = exit::HELP)]
     Demo(DemoArgs),
     /// Measures round trips, streams and what they cost, every message checked, next to what the system itself offers
     ///
     /// Each figure is taken between processes of their own and is the median of several runs. A run counts only if a raw
-    /// ping-pong of a cache line right before and right after it was as fast as usual. The exit code is 0 if every
-    /// message arrived whole, 1 if not or if something failed, 2 if the arguments make no sense.
+    /// ping-pong of a cache line right before and right after it was as fast as usual. The program
+    /// fails if a message was lost or damaged.
+    #[command(after_help = exit::HELP)]
     Bench(BenchCommand),
     /// A process of a benchmark
     #[command(hide = true)]
@@ -102,7 +150,26 @@ enum Profile {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::report_usage(&error),
+    };
+    match run(cli.command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => exit::report(&error),
+    }
+}
+
+/// Runs a command; says whether all was well.
+fn run(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Listen(args) => stream::listen(args).map(|()| true),
+        Command::Send(args) => stream::send(args).map(|()| true),
+        Command::Echo(args) => stream::echo(args).map(|()| true),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => pages::completions(&args, Cli::command()).map(|()| true),
+        Command::Man(args) => pages::man(&args, Cli::command()).map(|()| true),
         Command::Demo(args) => demo::run(demo::Options {
             clients: args.clients,
             bytes: args.bytes as usize,
@@ -116,21 +183,14 @@ fn main() -> ExitCode {
         Command::Bench(BenchCommand { look: Some(BenchLook::Bars(args)), .. }) => {
             ringway_bench::bars::run(args)
         }
-        Command::Bench(BenchCommand { measure: Some(args), .. }) => return ringway_bench::run(&args),
+        Command::Bench(BenchCommand { measure: Some(args), .. }) => ringway_bench::run(&args),
         Command::Bench(_) => {
-            Cli::command().error(ErrorKind::MissingRequiredArgument, "say what to measure; see --help").exit()
+            let missing = ErrorKind::MissingRequiredArgument;
+            Err(Cli::command().error(missing, "say what to measure; see `ringway bench --help`").into())
         }
-        Command::BenchPeer(args) => return ringway_bench::run_peer(&args),
+        Command::BenchPeer(args) => ringway_bench::run_peer(&args),
         Command::DemoServer(FamilyArgs { dir }) => demo::run_server(dir).map(|()| true),
         Command::DemoClient { family, number } => demo::run_client(family.dir, number).map(|()| true),
-    };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            demo::tell(&format!("ringway: {}", demo::describe(&error)));
-            ExitCode::FAILURE
-        }
     }
 }
 

@@ -40,6 +40,17 @@ pub(crate) enum DirectoryFault {
     Os { path: PathBuf, source: io::Error },
 }
 
+impl DirectoryFault {
+    /// Says whether it is about who owns the directory or who may use it.
+    pub(crate) fn is_permission(&self) -> bool {
+        match self {
+            Self::Owner { .. } | Self::Mode { .. } => true,
+            Self::Os { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::Symlink { .. } | Self::NotDirectory { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for DirectoryFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

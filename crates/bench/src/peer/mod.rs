@@ -19,7 +19,7 @@ use std::any::Any;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::process::{self, ExitCode};
+use std::process;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
@@ -134,7 +134,10 @@ impl Outcome {
 }
 
 /// Runs a child process until the orchestrator closes its input.
-pub fn run(args: &PeerArgs) -> ExitCode {
+///
+/// # Errors
+/// The orchestrator cannot be told any more.
+pub fn run(args: &PeerArgs) -> Result<bool> {
     let played = serde_json::from_str(&args.job).context("not a job").and_then(|job| {
         let job: Job = job;
         let stage = Stage { orders: orders(job.dir.clone()), job };
@@ -146,11 +149,10 @@ pub fn run(args: &PeerArgs) -> ExitCode {
         Err(error) => Report::Failed(lines::describe(error)),
     };
     // What stays open is part of the other side's measurement: held until the input ends the process.
-    match (say(&report), &played) {
-        (Ok(()), Ok((stage, _))) => while stage.orders.recv().is_ok() {},
-        _ => return ExitCode::FAILURE,
-    }
-    ExitCode::SUCCESS
+    say(&report)?;
+    let Ok((stage, _)) = &played else { return Ok(false) };
+    while stage.orders.recv().is_ok() {}
+    Ok(true)
 }
 
 fn play(stage: &Stage) -> Result<(Outcome, Keep)> {

@@ -1,0 +1,12 @@
+//! The everyday commands as real processes: what they print, their exit codes, and what happens when one is killed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "everyday/faults.rs"]
+mod faults;
+#[path = "everyday/pages.rs"]
+mod pages;
+#[path = "everyday/support.rs"]
+mod support;
+#[path = "everyday/transfer.rs"]
+mod transfer;
