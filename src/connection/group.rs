@@ -109,8 +109,10 @@ impl Group {
         let Some((worker, line)) = listener.worker_line() else {
             return Err(io::Error::other("all 64 worker lines of this listener are taken; use fewer groups"));
         };
-        // The barrier contains a fence, so it is right for clients that fence for themselves too.
-        let barrier = if sys::is_barrier_known() { Barrier::Expedited } else { Barrier::Fence };
+        // The barrier contains a fence, so it is right for clients that fence for themselves too; all do if we sleep.
+        let config = listener.config();
+        let expedited = config.wants_barrier() && sys::is_barrier_known();
+        let barrier = if expedited { Barrier::Expedited } else { Barrier::Fence };
         let spinner = Spinner::new(listener.config().wait, listener.wake_cost());
         let patience = Patience::new(listener.config().patience);
         Ok(Self {
@@ -208,10 +210,10 @@ impl Group {
 
     /// Nothing came in a whole sweep: spins a little, then sleeps.
     fn rest(&mut self, deadline: Option<Instant>) -> Result<(), AcceptError> {
-        self.patience.rest();
+        let stream = self.patience.rest();
         let Self { members, spinner, .. } = self;
         let ready = || members.iter().any(|seat| seat.receiver.is_ready());
-        match spinner.spin(deadline, ready) {
+        match spinner.spin(deadline, stream, ready) {
             Spun::Ready | Spun::TimedOut => return Ok(()),
             Spun::Exhausted if spinner.wait() == Wait::Spin => {
                 members.iter().for_each(|seat| seat.receiver.link().look_after_peer());
@@ -298,31 +300,41 @@ struct Patience {
     /// Messages of the last sweep, and since the rings were last found empty.
     swept: usize,
     streak: usize,
+    /// Somebody was sent something: in this sweep, and in the last one that brought messages.
+    answers: bool,
     answered: bool,
 }
 
 impl Patience {
     fn new(pauses: u32) -> Self {
-        Self { pauses, swept: 0, streak: 0, answered: false }
+        Self { pauses, swept: 0, streak: 0, answers: false, answered: false }
     }
 
     /// Takes note of what one member brought in a sweep, and whether it was sent something meanwhile.
     fn note(&mut self, messages: usize, answered: bool) {
         self.swept += messages;
         self.streak += messages;
-        self.answered |= answered;
+        self.answers |= answered;
     }
 
-    /// Takes note that nothing came in a whole sweep.
-    fn rest(&mut self) {
+    /// Takes note that nothing came in a whole sweep; says whether that was in the middle of a stream.
+    fn rest(&mut self) -> bool {
+        let stream = self.streams();
         self.streak = 0;
+        stream
+    }
+
+    fn streams(&self) -> bool {
+        self.streak >= STREAM_MESSAGES && !self.answered
     }
 
     /// Says how long to wait before the next sweep begins.
     fn due(&mut self) -> u32 {
-        let streams = self.streak >= STREAM_MESSAGES && !self.answered;
-        let due = if streams && self.swept < SWEEP_MESSAGES_FEW { self.pauses } else { 0 };
-        (self.swept, self.answered) = (0, false);
+        if self.swept > 0 {
+            self.answered = self.answers;
+        }
+        let due = if self.streams() && self.swept < SWEEP_MESSAGES_FEW { self.pauses } else { 0 };
+        (self.swept, self.answers) = (0, false);
         due
     }
 }
@@ -351,7 +363,7 @@ mod tests {
         assert_eq!(patience.due(), 40);
         patience.note(SWEEP_MESSAGES_FEW, false);
         assert_eq!(patience.due(), 0, "a sweep that brought enough");
-        patience.rest();
+        assert!(patience.rest());
         patience.note(1, false);
         assert_eq!(patience.due(), 0, "the stream had ended");
     }
@@ -364,6 +376,7 @@ mod tests {
             patience.note(8, false);
             assert_eq!(patience.due(), 0);
         }
+        assert!(!patience.rest(), "nor is it a stream");
         patience.note(8, false);
         assert_eq!(patience.due(), 40, "only as long as there are answers");
     }

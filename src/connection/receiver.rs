@@ -380,20 +380,21 @@ impl Receiver {
         self.consumer.is_ready() || self.consumer.is_closed()
     }
 
-    /// Says whether the ring was found empty in the middle of a stream, and how long to leave it alone then.
-    fn take_patience(&mut self) -> Option<u32> {
+    /// Says whether the ring was found empty in the middle of a stream: then it is left alone for a while.
+    fn ends_stream(&mut self) -> bool {
         let seen = self.parts.counters.messages.get();
         let streak = seen - std::mem::replace(&mut self.seen_at_wait, seen);
-        (streak >= STREAM_MESSAGES).then_some(self.parts.patience)
+        streak >= STREAM_MESSAGES
     }
 
     fn wait_for_data(&mut self, deadline: Option<Instant>) -> Result<(), Stop> {
-        if let Some(patience) = self.take_patience() {
-            pause(patience);
+        let stream = self.ends_stream();
+        if stream {
+            pause(self.parts.patience);
         }
         let Self { consumer, link, parts, .. } = self;
         let ready = || consumer.is_ready() || consumer.is_closed();
-        match parts.spinner.spin(deadline, ready) {
+        match parts.spinner.spin(deadline, stream, ready) {
             Spun::Ready => return Ok(()),
             Spun::TimedOut => return Err(Stop::Timeout),
             Spun::Exhausted if parts.spinner.wait() == Wait::Spin => {

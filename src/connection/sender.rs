@@ -435,7 +435,7 @@ impl Sender {
         let Self { producer, link, parts, .. } = self;
         let mut ready =
             || !matches!(producer.reserve(len, align), Err(NoRoom::Full)) || parts.waker.is_closed();
-        match parts.spinner.spin(deadline, &mut ready) {
+        match parts.spinner.spin(deadline, true, &mut ready) {
             Spun::Ready => return self.check_room(),
             Spun::TimedOut => return Err(Stop::Timeout),
             Spun::Exhausted if parts.spinner.wait() == Wait::Spin => {

@@ -107,7 +107,9 @@ impl Caller {
         let Offer { space, their_space, segment } = offer;
         let listener = sys::socket_credentials(socket.as_fd());
         // Being registered lets any local process slow us down, so only for our own user.
-        let barrier = listener.is_ok_and(|cred| cred.uid == sys::uid()) && sys::register_barrier();
+        let barrier = config.wants_barrier()
+            && listener.is_ok_and(|cred| cred.uid == sys::uid())
+            && sys::register_barrier();
         let hello = Message::Hello(terms(config, barrier, 0, 0));
         send(socket.as_fd(), &hello, &[segment.file(), their_space.as_fd()])?;
         crash::point("handshake.hello_sent");
@@ -263,7 +265,10 @@ impl Guest {
             tables.admit(sender.uid, config.connections_per_uid_max).ok_or(Refusal::Limit)?;
         let own = create_segment(config)?;
         crash::point("handshake.segment_created");
-        let barrier = terms.barrier && sender.uid == sys::uid() && sys::register_barrier();
+        let barrier = terms.barrier
+            && config.wants_barrier()
+            && sender.uid == sys::uid()
+            && sys::register_barrier();
         let wake_cost_ns = wake_cost.as_nanos().try_into().unwrap_or(u32::MAX);
         let welcome = Message::Welcome(self::terms(config, barrier, tables.slots() as u32, wake_cost_ns));
         let slot = ticket.slot(sender.pid).map_err(|error| Trouble::Os("make a statistics slot", error))?;

@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 /// between idle cores; so the choice decides the tail of the round trip, and whether a core is burnt while idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Wait {
-    /// Spins for about as long as a wake costs on this machine, then sleeps. Shorter when cores are crowded.
+    /// Spins for about as long as four wakes cost on this machine, 10 to 100 us, then sleeps; yields meanwhile to whoever
+    /// wants the core, and then sleeps sooner.
     #[default]
     Auto,
     /// Never sleeps: lowest latency, one core each. Looks after the peer's health about once a millisecond.
     Spin,
-    /// Sleeps at once: no core burnt, every message after a pause costs a wake.
+    /// Sleeps at once: no core burnt, every message after a pause costs a wake. Both sides run a memory fence for each
+    /// message, which makes sleeping itself cheaper.
     Sleep,
 }
 
@@ -46,7 +48,7 @@ impl Spinner {
     /// Makes a spinner; `wake_cost` is what waking a sleeper costs here, as measured or as the listener said.
     pub(crate) fn new(wait: Wait, wake_cost: Duration) -> Self {
         let budget = match wait {
-            Wait::Auto if sys::cpu_count() > 1 => (2 * wake_cost).clamp(BUDGET_MIN, BUDGET_MAX),
+            Wait::Auto if sys::cpu_count() > 1 => (BUDGET_WAKES * wake_cost).clamp(BUDGET_MIN, BUDGET_MAX),
             Wait::Auto | Wait::Sleep => Duration::ZERO,
             Wait::Spin => HEALTH_INTERVAL,
         };
@@ -59,32 +61,47 @@ impl Spinner {
     }
 
     /// Looks again and again until `ready`, the budget is used up, or the deadline has passed.
-    pub(crate) fn spin(&mut self, deadline: Option<Instant>, mut ready: impl FnMut() -> bool) -> Spun {
+    ///
+    /// Where others want this core it matters what is waited for. In a `stream` we yield on and on: whoever fills or drains
+    /// the ring runs meanwhile, and a sleep would cost more. Whoever waits for a single answer yields once and then
+    /// sleeps: the two sides are fast only while both have a core, and those that yield on and on would use up the time of
+    /// the pair that has.
+    pub(crate) fn spin(
+        &mut self,
+        deadline: Option<Instant>,
+        stream: bool,
+        mut ready: impl FnMut() -> bool,
+    ) -> Spun {
         if self.budget.is_zero() {
             return if ready() { Spun::Ready } else { Spun::Exhausted };
         }
         // Most waits of a busy ring end within the first round, before a clock was read.
-        if look(&mut ready, LOOKS_PER_ROUND) {
+        let looks = if deadline.is_some() { LOOKS_BEFORE_DEADLINE } else { LOOKS_PER_ROUND };
+        if look(&mut ready, looks) {
             return Spun::Ready;
         }
+        let sleeps_if_crowded = !stream && self.wait == Wait::Auto;
         let start = Instant::now();
         let mut yielded = start;
         loop {
-            if look(&mut ready, LOOKS_PER_ROUND) {
+            if look(&mut ready, looks) {
                 return Spun::Ready;
             }
             let now = Instant::now();
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Spun::TimedOut;
             }
-            let crowded_share = if self.crowded && self.wait == Wait::Auto { CROWDED_SHARE } else { 1 };
+            let crowded_share = if self.crowded && self.wait == Wait::Auto && stream { CROWDED_SHARE } else { 1 };
             if now - start >= self.budget / crowded_share {
                 return Spun::Exhausted;
             }
-            if now - yielded >= YIELD_INTERVAL || self.crowded {
+            if now - yielded >= YIELD_INTERVAL || self.crowded && !sleeps_if_crowded {
                 sys::yield_now();
                 yielded = Instant::now();
                 self.crowded = yielded - now >= CROWDED_YIELD;
+                if self.crowded && sleeps_if_crowded {
+                    return if ready() { Spun::Ready } else { Spun::Exhausted };
+                }
             }
         }
     }
@@ -142,8 +159,11 @@ fn wake_round_trip() -> Option<Duration> {
     Some(rounds[rounds.len() / 2])
 }
 
-/// Looks between two readings of the clock.
+/// Looks between two readings of the clock, and when a deadline is to be met.
 const LOOKS_PER_ROUND: u32 = 32;
+const LOOKS_BEFORE_DEADLINE: u32 = 8;
+/// Spinning for less than a few wakes makes processes that share cores fall asleep on each other.
+const BUDGET_WAKES: u32 = 4;
 const BUDGET_MIN: Duration = Duration::from_micros(10);
 const BUDGET_MAX: Duration = Duration::from_micros(100);
 /// A spinner that never sleeps looks after its peer this often.
@@ -167,7 +187,7 @@ mod tests {
     fn a_spin_ends_when_ready() {
         for wait in [Wait::Auto, Wait::Spin, Wait::Sleep] {
             let mut looks = 0;
-            let spun = Spinner::new(wait, WAKE_COST_GUESS).spin(None, || {
+            let spun = Spinner::new(wait, WAKE_COST_GUESS).spin(None, true, || {
                 looks += 1;
                 wait == Wait::Sleep || looks == 100
             });
@@ -178,10 +198,10 @@ mod tests {
     #[test]
     fn a_spin_ends_with_its_budget_or_its_deadline() {
         for wait in [Wait::Auto, Wait::Spin, Wait::Sleep] {
-            assert_eq!(Spinner::new(wait, WAKE_COST_GUESS).spin(None, || false), Spun::Exhausted, "{wait:?}");
+            assert_eq!(Spinner::new(wait, WAKE_COST_GUESS).spin(None, true, || false), Spun::Exhausted, "{wait:?}");
         }
         let past = Some(Instant::now());
-        assert_eq!(Spinner::new(Wait::Spin, WAKE_COST_GUESS).spin(past, || false), Spun::TimedOut);
+        assert_eq!(Spinner::new(Wait::Spin, WAKE_COST_GUESS).spin(past, true, || false), Spun::TimedOut);
     }
 
     #[test]
