@@ -7,7 +7,7 @@ use super::setup::{Caller, Guest, Offer, Trouble};
 use crate::config::Config;
 use crate::error::ConnectError;
 use crate::sys;
-use crate::wait::WAKE_COST_GUESS;
+use crate::wait::{WAKE_COST_GUESS, Wait};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -50,7 +50,7 @@ pub fn pair(config: &Config) -> Result<(Connection, Connection), ConnectError> {
     let mut guest = Guest::new(there, deadline);
     // Everything was written before it is read, so nothing is ever incomplete.
     let (terms, files) = guest.read_hello()?.ok_or(ConnectError::Dropped)?;
-    let theirs = guest.welcome(terms, files, config, &tables, WAKE_COST_GUESS)?;
+    let theirs = guest.welcome(terms, files, config, &tables, WAKE_COST_GUESS, &mut None)?;
     let ours = caller.read_answer(config)?.map_err(|_| ConnectError::Dropped)?;
     Ok((ours, theirs))
 }
@@ -86,11 +86,17 @@ impl Config {
         let offer = Offer::new(self)?;
         let socket = open(path, deadline)?;
         let mut caller = Caller::hello(socket, offer, self, deadline)?;
+        let patience = if self.wait == Wait::Sleep { Duration::ZERO } else { ANSWER_SPIN };
+        let said_hello = Instant::now();
         loop {
             caller = match caller.read_answer(self)? {
                 Ok(connection) => return Ok(connection),
                 Err(caller) => caller,
             };
+            if said_hello.elapsed() < patience {
+                sys::yield_now();
+                continue;
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             let mut items = [sys::PollItem::readable(caller.socket())];
             let ready =
@@ -141,5 +147,7 @@ impl From<Trouble> for ConnectError {
     }
 }
 
+/// A listener that is ready answers within this time; to be woken would take another 20 us.
+const ANSWER_SPIN: Duration = Duration::from_micros(200);
 /// A full queue of the listener empties within microseconds once it runs.
 const QUEUE_RETRY: Duration = Duration::from_millis(1);

@@ -221,7 +221,10 @@ impl Group {
             }
             Spun::Exhausted => {}
         }
-        self.sleeper.arm();
+        self.listener.prepare();
+        let Self { members, sleeper, .. } = self;
+        let ready = || members.iter().any(|seat| seat.receiver.is_ready());
+        sleeper.arm();
         let slept = if ready() { Ok(()) } else { self.sleep(deadline) };
         self.sleeper.disarm();
         slept.map_err(|source| AcceptError::Os { action: "wait for members", source })

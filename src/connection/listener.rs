@@ -3,10 +3,10 @@
 use super::Connection;
 use super::endpoint::Endpoint;
 use super::name::Place;
-use super::setup::{Guest, Trouble};
+use super::setup::{Guest, Trouble, create_segment};
 use crate::config::Config;
 use crate::error::{AcceptError, BindError};
-use crate::shm::{Own, SharedWord};
+use crate::shm::{Own, Segment, SharedWord};
 use crate::sys;
 use crate::wait;
 use std::io;
@@ -42,6 +42,8 @@ pub struct Listener {
     guests: Vec<Guest>,
     owner: sys::ForkToken,
     wake_cost: Duration,
+    /// The segment for the next client, made ahead.
+    spare: Option<Segment>,
     /// Descriptors ran out: leave the queue alone until then.
     resting_until: Option<Instant>,
     refused: u64,
@@ -113,12 +115,21 @@ impl Listener {
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(AcceptError::Timeout);
             }
+            self.prepare();
             let until = self.next_deadline().into_iter().chain(deadline).min();
             let mut items = Vec::with_capacity(1 + self.guests.len());
             self.watch(&mut items);
             let timeout = until.map(|until| until.saturating_duration_since(now));
             sys::poll(&mut items, timeout)
                 .map_err(|source| AcceptError::Os { action: "wait for clients", source })?;
+        }
+    }
+
+    /// Makes the segment for the next client while nobody waits for it. Nobody else ever had it.
+    pub(super) fn prepare(&mut self) {
+        if self.spare.is_none() {
+            // What cannot be had now is asked for again, and reported, when somebody needs it.
+            self.spare = create_segment(&self.config).ok();
         }
     }
 
@@ -154,7 +165,8 @@ impl Listener {
                 Ok(None) => index += 1,
                 Ok(Some((terms, files))) => {
                     let guest = self.guests.swap_remove(index);
-                    match guest.welcome(terms, files, &self.config, &self.tables, self.wake_cost) {
+                    let Self { config, tables, wake_cost, spare, .. } = self;
+                    match guest.welcome(terms, files, config, tables, *wake_cost, spare) {
                         Ok(connection) => return Ok(Some(connection)),
                         Err(_) => self.refused += 1,
                     }
@@ -288,6 +300,7 @@ impl Config {
             guests: Vec::new(),
             owner,
             wake_cost,
+            spare: None,
             resting_until: None,
             refused: 0,
         })

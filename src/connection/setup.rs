@@ -208,7 +208,7 @@ impl Guest {
         let _ = send(self.socket.as_fd(), &Message::Refused(refusal), &[]);
     }
 
-    /// Checks who says hello and what came with it, and answers with our own segment.
+    /// Checks who says hello and what came with it, and answers with our own segment: the `spare` one if there is one.
     pub(super) fn welcome(
         mut self,
         terms: Terms,
@@ -216,9 +216,10 @@ impl Guest {
         config: &Config,
         tables: &Arc<Endpoint>,
         wake_cost: Duration,
+        spare: &mut Option<Segment>,
     ) -> Result<Connection, Trouble> {
         crash::point("handshake.hello_received");
-        match self.prepare(terms, files, config, tables, wake_cost) {
+        match self.prepare(terms, files, config, tables, wake_cost, spare) {
             Ok((agreed, welcome)) => {
                 let files = [agreed.own.file(), tables.file()];
                 if let Err(trouble) = send(self.socket.as_fd(), &welcome, &files) {
@@ -246,6 +247,7 @@ impl Guest {
         config: &Config,
         tables: &Arc<Endpoint>,
         wake_cost: Duration,
+        spare: &mut Option<Segment>,
     ) -> Result<(Agreed, Message), Trouble> {
         let sender = self.mail.sender.ok_or(Refusal::NotAllowed)?;
         if !config.allows(sys::uid(), sender.uid, sender.gid) {
@@ -263,12 +265,10 @@ impl Guest {
         let theirs = map_peer(segment, &terms, config)?;
         let ticket: Ticket =
             tables.admit(sender.uid, config.connections_per_uid_max).ok_or(Refusal::Limit)?;
-        let own = create_segment(config)?;
+        let own = spare.take().map_or_else(|| create_segment(config), Ok)?;
         crash::point("handshake.segment_created");
-        let barrier = terms.barrier
-            && config.wants_barrier()
-            && sender.uid == sys::uid()
-            && sys::register_barrier();
+        let barrier =
+            terms.barrier && config.wants_barrier() && sender.uid == sys::uid() && sys::register_barrier();
         let wake_cost_ns = wake_cost.as_nanos().try_into().unwrap_or(u32::MAX);
         let welcome = Message::Welcome(self::terms(config, barrier, tables.slots() as u32, wake_cost_ns));
         let slot = ticket.slot(sender.pid).map_err(|error| Trouble::Os("make a statistics slot", error))?;
@@ -363,7 +363,8 @@ fn make_producer(own: Segment, config: &Config) -> Producer {
     }))))
 }
 
-fn create_segment(config: &Config) -> Result<Segment, Trouble> {
+/// Creates our side's segment of a connection.
+pub(super) fn create_segment(config: &Config) -> Result<Segment, Trouble> {
     let os = |error| Trouble::Os("create the segment", error);
     let segment = Segment::connection(config.ring_bytes, 0).map_err(os)?;
     if config.prefault {

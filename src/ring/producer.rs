@@ -330,7 +330,9 @@ impl Producer {
     #[cold]
     fn allocate_ahead(&mut self, end: u64) -> Result<(), NoRoom> {
         let ring_bytes = self.parts.ring.ring_bytes();
-        let target = (end + ALLOCATE_AHEAD_BYTES).next_multiple_of(ALLOCATE_AHEAD_BYTES).min(ring_bytes);
+        // Twice what is used, up to a limit: a first message should not wait for memory that others may never need.
+        let ahead = end.clamp(ALLOCATE_STEP_BYTES, ALLOCATE_AHEAD_BYTES);
+        let target = (end + ahead).next_multiple_of(ALLOCATE_STEP_BYTES).min(ring_bytes);
         if let Some(allocate) = &mut self.parts.allocate {
             allocate(target).map_err(|errno| NoRoom::NoMemory { errno })?;
         }
@@ -343,5 +345,7 @@ impl Producer {
     }
 }
 
-/// During the first lap memory is made sure of this far ahead, so that its lack is an error and not a signal.
+/// During the first lap memory is made sure of at most this far ahead, so that its lack is an error and not a signal.
 const ALLOCATE_AHEAD_BYTES: u64 = 64 << 10;
+/// Memory comes in pages.
+const ALLOCATE_STEP_BYTES: u64 = 4 << 10;

@@ -48,7 +48,9 @@ impl Spinner {
     /// Makes a spinner; `wake_cost` is what waking a sleeper costs here, as measured or as the listener said.
     pub(crate) fn new(wait: Wait, wake_cost: Duration) -> Self {
         let budget = match wait {
-            Wait::Auto if sys::cpu_count() > 1 => (BUDGET_WAKES * wake_cost).clamp(BUDGET_MIN, BUDGET_MAX),
+            Wait::Auto if sys::online_cpu_count() > 1 => {
+                (BUDGET_WAKES * wake_cost).clamp(BUDGET_MIN, BUDGET_MAX)
+            }
             Wait::Auto | Wait::Sleep => Duration::ZERO,
             Wait::Spin => HEALTH_INTERVAL,
         };
@@ -91,7 +93,8 @@ impl Spinner {
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Spun::TimedOut;
             }
-            let crowded_share = if self.crowded && self.wait == Wait::Auto && stream { CROWDED_SHARE } else { 1 };
+            let crowded_share =
+                if self.crowded && self.wait == Wait::Auto && stream { CROWDED_SHARE } else { 1 };
             if now - start >= self.budget / crowded_share {
                 return Spun::Exhausted;
             }
@@ -198,7 +201,11 @@ mod tests {
     #[test]
     fn a_spin_ends_with_its_budget_or_its_deadline() {
         for wait in [Wait::Auto, Wait::Spin, Wait::Sleep] {
-            assert_eq!(Spinner::new(wait, WAKE_COST_GUESS).spin(None, true, || false), Spun::Exhausted, "{wait:?}");
+            assert_eq!(
+                Spinner::new(wait, WAKE_COST_GUESS).spin(None, true, || false),
+                Spun::Exhausted,
+                "{wait:?}"
+            );
         }
         let past = Some(Instant::now());
         assert_eq!(Spinner::new(Wait::Spin, WAKE_COST_GUESS).spin(past, true, || false), Spun::TimedOut);

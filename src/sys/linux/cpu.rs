@@ -1,9 +1,31 @@
 //! Processors that this process may use.
 
 use std::io;
+use std::sync::OnceLock;
 
 use rustix::io::Errno;
 use rustix::thread::CpuSet;
+
+/// Number of processors that run, ours or not; at least 1. What a pinned thread waits for may run on another.
+/// Read once per process.
+pub(crate) fn online_cpu_count() -> usize {
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| {
+        let list = std::fs::read_to_string("/sys/devices/system/cpu/online");
+        list.ok().and_then(|list| count_listed(&list)).unwrap_or_else(cpu_count)
+    })
+}
+
+/// Counts the processors of a list such as `0-3,8`.
+fn count_listed(list: &str) -> Option<usize> {
+    let mut count = 0;
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        count += last.checked_sub(first)? + 1;
+    }
+    Some(count)
+}
 
 /// Number of processors the calling thread may run on; at least 1.
 pub(crate) fn cpu_count() -> usize {
@@ -54,6 +76,16 @@ mod tests {
             allowed_cpus()
         });
         assert_eq!(pinned.join().unwrap(), [last]);
+    }
+
+    #[test]
+    fn lists_of_processors_are_counted() {
+        for (list, count) in
+            [("0", Some(1)), ("0-1\n", Some(2)), ("0-3,8", Some(5)), ("", None), ("3-1", None)]
+        {
+            assert_eq!(count_listed(list), count, "{list:?}");
+        }
+        assert!(online_cpu_count() >= 1);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub struct Platform {
     /// Segments can be brought in by one call (Linux 5.14). Without it `prefault` touches page by
     /// page, which is slower and otherwise the same.
     pub populate_write: bool,
-    /// Processors that the calling thread may use. With one, waiting sleeps instead of spinning.
+    /// Processors that the calling thread may use. On a machine that has only one, waiting sleeps instead of spinning.
     pub cpus: usize,
     /// Open descriptors allowed now; `u64::MAX` for no limit. A connection takes several.
     pub descriptors_soft: u64,
