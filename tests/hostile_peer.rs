@@ -180,14 +180,14 @@ fn a_header_that_flips_while_its_payload_is_copied_is_read_once() {
     let _guard = hang_guard();
     let (_scratch, _listener, _attacker, mut connection) = attacked_by("flip", &config());
     let mut seen = [0; 2];
-    for _ in 0..30_000 {
+    // However long the attacker takes to get a core.
+    while seen[0] + seen[1] < 30_000 || seen.contains(&0) {
         let first = connection.recv_timeout(PATIENCE).unwrap().len();
         let second = connection.recv_timeout(PATIENCE).unwrap().len();
         // The short record leads to the mark 1, the long one to the mark 2; nothing else is consistent.
         assert!((first, second) == (8, 1) || (first, second) == (4080, 2), "{first} led to {second}");
         seen[second - 1] += 1;
     }
-    assert!(seen[0] > 0 && seen[1] > 0, "it never flipped: {seen:?}");
 }
 
 #[test]
