@@ -135,7 +135,8 @@ fn serve_group(stage: &Stage) -> Result<(Outcome, Keep)> {
 
 /// Sends requests at a fixed rate, whether or not answers have come, and measures from when each was due.
 ///
-/// Between two requests the client waits for answers with the blocking verb, so it waits as the case says. A wait that
+/// The first lap of the rings, in which they get their memory, is sent as fast as it goes and not timed. Between two
+/// requests the client waits for answers with the blocking verb, so it waits as the case says. A wait that
 /// ends late makes requests late, and that counts.
 fn call_at_rate(stage: &Stage, connection: Connection, rate: u64) -> Result<Outcome> {
     let Case { bytes, length, .. } = stage.job.case;
@@ -146,23 +147,30 @@ fn call_at_rate(stage: &Stage, connection: Connection, rate: u64) -> Result<Outc
     let due =
         |seq: u64| u64::try_from(u128::from(seq) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX);
     let before = stage.ready()?;
+    let first_lap = stage.job.case.ring_bytes() / bytes as u64;
+    let (mut sent, mut received) = (0, 0);
+    while sent < first_lap {
+        content::fill(&mut request, stage.job.number, sent);
+        Send::send(&mut sender, &request)?;
+        tally.note(&receiver.recv().context("no answer")?, bytes);
+        (sent, received) = (sent + 1, received + 1);
+    }
     let began = shared_nanos();
     let (begin, begin_instant) = (watch.stamp(), Instant::now());
-    let (mut sent, mut received) = (0, 0);
     content::fill(&mut request, stage.job.number, sent);
     loop {
         let now = watch.nanos(begin, watch.stamp());
-        let over = is_over(length, sent, now);
+        let over = is_over(length, sent - first_lap, now);
         if over && received == sent {
             break;
         }
-        if !over && now >= due(sent) {
+        if !over && now >= due(sent - first_lap) {
             Send::send(&mut sender, &request)?;
             sent += 1;
             content::fill(&mut request, stage.job.number, sent);
             continue;
         }
-        let limit = if over { now + ANSWER_LIMIT_NANOS } else { due(sent) };
+        let limit = if over { now + ANSWER_LIMIT_NANOS } else { due(sent - first_lap) };
         let answer = match receiver.recv_deadline(begin_instant + Duration::from_nanos(limit)) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) if over => break,
@@ -171,7 +179,7 @@ fn call_at_rate(stage: &Stage, connection: Connection, rate: u64) -> Result<Outc
         };
         let end = watch.nanos(begin, watch.stamp());
         tally.note(&answer, bytes);
-        watch.record(end.saturating_sub(due(received)));
+        watch.record(end.saturating_sub(due(received - first_lap)));
         received += 1;
     }
     let outcome = Outcome {
