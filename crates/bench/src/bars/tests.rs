@@ -186,6 +186,17 @@ fn a_limit_on_the_same_processors_comes_first() {
 }
 
 #[test]
+fn a_limit_at_a_rate_is_not_the_limit() {
+    let at_rate = Row { rate: Some(100_000), ..taking(limit("cacheline", None), 100) };
+    let fast = waiting(taking(row("rtt", 16), 150), "spin");
+    let alone = judged(vec![at_rate.clone(), fast.clone()]);
+    assert_eq!(find(&alone, "rtt 16 B spin, p50", "1.5 x").outcome, Outcome::NotMeasured);
+    let judged = judged(vec![at_rate, taking(limit("cacheline", None), 120), fast]);
+    let share = find(&judged, "rtt 16 B spin, p50", "1.5 x");
+    assert_eq!((share.outcome, &*share.remark), (Outcome::Met, "150 ns to 120 ns"));
+}
+
+#[test]
 fn files_of_three_lists_are_read_and_judged() {
     let folder = std::env::temp_dir().join(format!("ringway-bars-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
