@@ -1,6 +1,6 @@
 //! The arguments of `ringway bench`, and the cases that they ask for.
 
-use crate::case::{BYTES_DEFAULT, Case, Length, Profile, Transport, Wait, Work};
+use crate::case::{BYTES_DEFAULT, Case, Length, Profile, RATE_DEFAULT, Transport, Wait, Work};
 use crate::content::MESSAGE_BYTES_MIN;
 use clap::error::ErrorKind;
 use clap::{Args, ValueEnum};
@@ -35,7 +35,7 @@ pub struct BenchArgs {
     /// How both sides wait [default: auto]
     #[arg(long, value_enum)]
     pub wait: Option<Wait>,
-    /// Requests a second; latency then counts from when each was due
+    /// Requests a second; latency then counts from when each was due [default of limit's one such row: 100000]
     #[arg(long, value_name = "MSGS_PER_S", value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
     pub rate: Option<u64>,
     /// Processors of the server and the clients
@@ -111,7 +111,7 @@ impl BenchArgs {
         let length = self.length();
         let mut cases = match self.scenario {
             Scenario::All => crate::suite::cases(length),
-            Scenario::Limit => limits(length),
+            Scenario::Limit => limits(length, self.rate.unwrap_or(RATE_DEFAULT)),
             Scenario::Uds | Scenario::Pipe => self.over_sockets(length),
             scenario => {
                 let (name, work) = match scenario {
@@ -145,7 +145,10 @@ impl BenchArgs {
         case.profile = self.profile.unwrap_or(Profile::Latency);
         case.ring_bytes = self.ring_bytes;
         case.wait = self.wait.unwrap_or(Wait::Auto);
-        case.rate = self.rate;
+        // Of the limits one has the rate already.
+        if self.scenario != Scenario::Limit {
+            case.rate = self.rate;
+        }
         case.trust = self.trust;
     }
 
@@ -177,7 +180,7 @@ impl BenchArgs {
 
     /// Each option has scenarios in which it makes sense.
     fn check(&self) -> Result<(), clap::Error> {
-        use Scenario::{Connect, Fanin, Idle, Memory, Pipe, Rtt, SameThread, Stream, Uds};
+        use Scenario::{Connect, Fanin, Idle, Limit, Memory, Pipe, Rtt, SameThread, Stream, Uds};
         let ringway = [Rtt, Stream, Fanin, SameThread, Connect, Memory, Idle];
         let messages = [Rtt, Stream, Fanin, SameThread, Connect, Uds, Pipe];
         let rules: [(&str, bool, &[Scenario]); 10] = [
@@ -188,7 +191,7 @@ impl BenchArgs {
             ("--ring-bytes", self.ring_bytes.is_some(), &ringway),
             ("--profile", self.profile.is_some(), &ringway),
             ("--wait", self.wait.is_some(), &ringway),
-            ("--rate", self.rate.is_some(), &[Rtt]),
+            ("--rate", self.rate.is_some(), &[Rtt, Limit]),
             ("--trust", self.trust, &[Rtt, Stream, Fanin, SameThread]),
             ("--work", self.work.is_some(), &[Uds, Pipe]),
         ];
@@ -215,12 +218,13 @@ impl BenchArgs {
     }
 }
 
-/// Returns the cases of `limit`.
-pub fn limits(length: Length) -> Vec<Case> {
+/// Returns the cases of `limit`; the raw ping-pong is played at `rate` too: the floor of round trips at that rate.
+pub fn limits(length: Length, rate: u64) -> Vec<Case> {
     let mut copy = Case::new("limit", Work::Copy, Transport::Memcpy, length);
     copy.bytes = COPY_BYTES;
     let limit = |transport| Case::new("limit", Work::Rtt, transport, length);
-    vec![limit(Transport::CacheLine), copy, limit(Transport::Futex), limit(Transport::Socket)]
+    let at_rate = Case { rate: Some(rate), ..limit(Transport::CacheLine) };
+    vec![limit(Transport::CacheLine), at_rate, copy, limit(Transport::Futex), limit(Transport::Socket)]
 }
 
 fn usage(message: String) -> clap::Error {
@@ -302,14 +306,24 @@ mod tests {
         assert_eq!(names("uds --work stream"), ["uds", "uds-buffered"]);
         assert_eq!(names("uds --work fanin"), ["uds", "uds-buffered"]);
         assert_eq!(names("pipe --work stream"), ["pipe"]);
-        assert_eq!(names("limit"), ["cacheline", "memcpy", "futex", "socket"]);
+        assert_eq!(names("limit"), ["cacheline", "cacheline", "memcpy", "futex", "socket"]);
+    }
+
+    #[test]
+    fn one_limit_has_a_rate() {
+        let rates =
+            |line| -> Vec<Option<u64>> { cases(line).unwrap().iter().map(|case| case.rate).collect() };
+        assert_eq!(rates("limit"), [None, Some(100_000), None, None, None]);
+        assert_eq!(rates("limit --rate 7"), [None, Some(7), None, None, None]);
+        assert_eq!(rates("rtt --rate 7"), [Some(7)]);
+        assert_eq!(rates("rtt"), [None]);
     }
 
     #[test]
     fn options_that_make_no_sense_together_are_named() {
         for (line, words) in [
             ("rtt --batch 16", "--batch goes with stream"),
-            ("stream --rate 10", "--rate goes with rtt only"),
+            ("stream --rate 10", "--rate goes with rtt, limit only"),
             ("uds --wait spin", "--wait goes with"),
             ("limit --bytes 64", "--bytes goes with"),
             ("all --trust", "--trust goes with"),

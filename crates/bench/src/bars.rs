@@ -127,8 +127,10 @@ fn sleeping(results: &Results) -> Vec<Judgement> {
 }
 
 fn waiting_well(results: &Results) -> Vec<Judgement> {
-    let steady = Query::ours("rtt").rate(100_000).wait("auto");
-    let mut judged = vec![judge(results, &steady, "p99", Bar::at_most(10e3, Unit::Time)).alone(p99)];
+    let steady = Query::ours("rtt").rate(RATE).wait("auto");
+    let floor = Query::limit("cacheline").rate(RATE);
+    let tail = judge(results, &steady, "p99", Bar::at_most(10e3, Unit::Time));
+    let mut judged = vec![tail.beside(&floor, "raw ping-pong at that rate", p99)];
     for work in ["rtt", "stream"] {
         let query = |clients| Query::ours(work).bytes(64).wait("auto").clients(clients);
         let bar = Bar::at_least(0.5, Unit::Times).of("one pair");
@@ -171,6 +173,9 @@ fn byte_rate(row: &Row) -> Option<f64> {
 fn load(row: &Row) -> Option<f64> {
     Some(row.cpu_s? / row.secs.filter(|secs| *secs > 0.0)?)
 }
+
+/// Requests per second of the round trips that must have a short tail while they come one by one.
+const RATE: u64 = 100_000;
 
 #[cfg(test)]
 mod tests;

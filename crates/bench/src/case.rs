@@ -219,5 +219,7 @@ pub fn name_of(value: impl ValueEnum) -> Option<String> {
 
 /// Bytes of a message unless something else is asked for.
 pub const BYTES_DEFAULT: usize = 64;
+/// Requests per second of the rows that have a rate, unless something else is asked for.
+pub const RATE_DEFAULT: u64 = 100_000;
 const LARGE_BYTES: usize = 4096;
 const MESSAGE_BYTES_MAX: u64 = 64 << 20;

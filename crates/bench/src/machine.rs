@@ -1,10 +1,11 @@
 //! The environment of a result.
 
 use crate::row::Row;
+use serde::Serialize;
 use std::fs;
 
 /// What a figure depends on beside the program.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Machine {
     /// Name of the processor.
     pub cpu: String,

@@ -2,7 +2,7 @@
 //! over such a page are the limits that a transport is held against.
 #![allow(unsafe_code)]
 
-use crate::timing::Stopwatch;
+use crate::timing::{self, Stopwatch};
 use ringway::Config;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
@@ -106,7 +106,7 @@ pub fn ping(ours: &AtomicU32, theirs: &AtomicU32, hold: Hold, nanos: u64, watch:
     let begin = watch.stamp();
     let mut number = 0;
     loop {
-        number = if number == STOP - 1 { 1 } else { number + 1 };
+        number = after(number);
         let start = watch.stamp();
         store(ours, number, hold);
         await_change(theirs, number, hold);
@@ -117,6 +117,42 @@ pub fn ping(ours: &AtomicU32, theirs: &AtomicU32, hold: Hold, nanos: u64, watch:
             store(ours, STOP, hold);
             return elapsed;
         }
+    }
+}
+
+/// Plays ping for `nanos` at a fixed rate, and records each round trip from when it was due, looking only.
+///
+/// A ping that is late is sent at once, and its lateness counts. A few that are not timed come first: with them the
+/// other side is awake, and both have the page.
+pub fn ping_at_rate(
+    ours: &AtomicU32,
+    theirs: &AtomicU32,
+    rate: u64,
+    nanos: u64,
+    watch: &mut Stopwatch,
+) -> u64 {
+    for number in 1..=UNTIMED_PINGS {
+        store(ours, number, Hold::Look);
+        await_change(theirs, number, Hold::Look);
+    }
+    let begin = watch.stamp();
+    let (mut number, mut sent, mut due) = (UNTIMED_PINGS, 0, 0);
+    loop {
+        let now = watch.nanos(begin, watch.stamp());
+        if now >= nanos {
+            store(ours, STOP, Hold::Look);
+            return now;
+        }
+        if now < due {
+            continue;
+        }
+        number = after(number);
+        store(ours, number, Hold::Look);
+        await_change(theirs, number, Hold::Look);
+        let end = watch.nanos(begin, watch.stamp());
+        watch.record(end.saturating_sub(due));
+        sent += 1;
+        due = timing::due(sent, rate);
     }
 }
 
@@ -136,6 +172,12 @@ pub fn pong(ours: &AtomicU32, theirs: &AtomicU32, hold: Hold) {
             sleep_while(theirs, number);
         }
     }
+}
+
+/// The number of the next ping: neither 0, with which the page begins, nor the one that ends it all.
+#[inline]
+fn after(number: u32) -> u32 {
+    if number == STOP - 1 { 1 } else { number + 1 }
 }
 
 #[inline]
@@ -170,6 +212,7 @@ fn sleep_while(word: &AtomicU32, value: u32) {
 
 /// Ends a ping-pong.
 const STOP: u32 = u32::MAX;
+const UNTIMED_PINGS: u32 = 1000;
 /// Lines of the words of a shared page.
 pub const PING_LINE: usize = 0;
 /// See [`PING_LINE`].
@@ -202,6 +245,18 @@ mod tests {
             std::fs::remove_file(&path).unwrap();
             assert!(watch.count() > 0);
         }
+    }
+
+    #[test]
+    fn a_ping_pong_at_a_rate_keeps_to_it() {
+        let (ours, theirs) = (AtomicU32::new(0), AtomicU32::new(0));
+        let mut watch = Stopwatch::new().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| pong(&theirs, &ours, Hold::Look));
+            ping_at_rate(&ours, &theirs, 1000, 20_000_000, &mut watch);
+        });
+        // 20 are due; however late they are, none is sent before it is due.
+        assert!((1..=20).contains(&watch.count()), "{}", watch.count());
     }
 
     #[test]

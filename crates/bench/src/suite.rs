@@ -1,7 +1,7 @@
 //! Runs cases: repeats runs that the machine disturbed, prints rows, and says whether all went well.
 
 use crate::args::{self, BenchArgs, Scenario};
-use crate::case::{Case, Length, Profile, Transport, Wait, Work};
+use crate::case::{Case, Length, Profile, RATE_DEFAULT, Transport, Wait, Work};
 use crate::machine::Machine;
 use crate::print::Printer;
 use crate::sample::{self, Sample};
@@ -100,7 +100,7 @@ pub fn cases(length: Length) -> Vec<Case> {
         let case = Case::new(scenario, work, Transport::Ringway, length);
         Case { bytes, wait, ..case }
     };
-    let mut cases = args::limits(length);
+    let mut cases = args::limits(length, RATE_DEFAULT);
     for (wait, sizes) in [
         (Wait::Spin, [16, 32, 64, 1024].as_slice()),
         (Wait::Auto, [16, 64, 1024].as_slice()),
@@ -109,7 +109,7 @@ pub fn cases(length: Length) -> Vec<Case> {
         cases.extend(sizes.iter().map(|bytes| ringway("rtt", Work::Rtt, *bytes, wait)));
     }
     let rtt = || ringway("rtt", Work::Rtt, 64, Wait::Auto);
-    cases.push(Case { rate: Some(RATE), ..rtt() });
+    cases.push(Case { rate: Some(RATE_DEFAULT), ..rtt() });
     cases.push(Case { clients: PAIRS, ..rtt() });
     for profile in [Profile::Latency, Profile::Bulk] {
         let stream = |bytes| Case { profile, ..ringway("stream", Work::Stream, bytes, Wait::Auto) };
@@ -157,7 +157,6 @@ const BUDGET: Duration = Duration::from_secs(60);
 /// More than anybody waits: then only the number of runs is bounded.
 const UNBOUNDED: Duration = Duration::from_secs(1 << 32);
 const PAIRS: u32 = 8;
-const RATE: u64 = 100_000;
 
 #[cfg(test)]
 mod tests {

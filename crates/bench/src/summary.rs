@@ -7,6 +7,7 @@ use crate::sample::Sample;
 use crate::timing;
 use anyhow::Result;
 use hdrhistogram::Histogram;
+use std::collections::BTreeMap;
 
 /// Which latencies a row is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,14 +110,27 @@ fn add_latencies(row: &mut Row, samples: &[Sample], latency: Latency) -> Result<
     row.ns = Some(Percentiles { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1.0) });
     let p50s: Vec<f64> = runs.iter().map(|run| run.value_at_quantile(0.5) as f64).collect();
     row.spread = spread(&p50s);
-    // Coarser steps than those of the percentiles: a row is a line to read.
-    let mut all = Histogram::<u64>::new(HISTOGRAM_DIGITS)?;
+    let mut all = BTreeMap::<u64, u64>::new();
     for (nanos, count) in samples.iter().flat_map(steps) {
-        all.record_n(nanos, count)?;
+        *all.entry(nanos).or_default() += count;
     }
-    row.histogram =
-        all.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect();
+    row.histogram = coarse(all);
     Ok(())
+}
+
+/// Merges the steps of a histogram, in their order: rows are kept, and those of the percentiles are thousands.
+///
+/// A merged step has the bound of its last one, so that no latency is above the bound of its step.
+fn coarse(steps: impl IntoIterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
+    let place = |nanos: u64| (STEPS_PER_DECADE * (nanos.max(1) as f64).log10()).floor();
+    let mut merged: Vec<(u64, u64)> = Vec::new();
+    for (nanos, count) in steps {
+        match merged.last_mut() {
+            Some((bound, sum)) if place(*bound) == place(nanos) => (*bound, *sum) = (nanos, *sum + count),
+            _ => merged.push((nanos, count)),
+        }
+    }
+    merged
 }
 
 fn add(parts: &[Vec<(u64, u64)>]) -> Result<Histogram<u64>> {
@@ -156,8 +170,8 @@ fn spread(values: &[f64]) -> Option<f64> {
     Some((largest - smallest) / median)
 }
 
-/// Significant digits of the histogram of a row.
-const HISTOGRAM_DIGITS: u8 = 2;
+/// Steps of the histogram of a row, at most: each is 12 % wide.
+const STEPS_PER_DECADE: f64 = 20.0;
 
 #[cfg(test)]
 mod tests {
@@ -186,6 +200,34 @@ mod tests {
         assert_eq!(row.histogram.iter().map(|(_, count)| count).sum::<u64>(), 600);
         assert_eq!((row.canary_ns_before, row.canary_ns_after), (Some(90.0), Some(300.0)));
         assert!(row.is_sound() && !row.is_calm());
+    }
+
+    #[test]
+    fn a_histogram_is_merged_to_a_few_steps_and_loses_no_count() {
+        let fine: Vec<(u64, u64)> = (1..100_000).step_by(7).map(|nanos| (nanos, nanos % 5 + 1)).collect();
+        let merged = coarse(fine.clone());
+        let sum = |steps: &[(u64, u64)]| steps.iter().map(|(_, count)| count).sum::<u64>();
+        assert_eq!(sum(&merged), sum(&fine));
+        assert!(merged.is_sorted_by(|a, b| a.0 < b.0), "{merged:?}");
+        for decade in [10, 100, 1000, 10_000] {
+            let in_decade = merged.iter().filter(|(bound, _)| (decade..10 * decade).contains(bound)).count();
+            assert!(in_decade <= 20, "{in_decade} from {decade}: {merged:?}");
+        }
+        assert_eq!(merged.last().map(|(bound, _)| bound), fine.last().map(|(bound, _)| bound));
+        assert!(merged.iter().all(|step| fine.iter().any(|(nanos, _)| *nanos == step.0)));
+        assert_eq!(coarse([(100, 2), (101, 3), (111, 1), (113, 4)]), [(111, 6), (113, 4)]);
+        assert_eq!(coarse([(0, 1), (1, 2), (2, 3)]), [(1, 3), (2, 3)]);
+        assert_eq!(coarse([]), []);
+    }
+
+    #[test]
+    fn percentiles_are_as_fine_as_they_were_measured() {
+        let latencies = (1000..1100).map(|nanos| (nanos, 1)).collect();
+        let sample = Sample { latencies, ..sample(100, 100) };
+        let row = row(&case(), &[sample], 0, Latency::Main).unwrap();
+        let ns = row.ns.unwrap();
+        assert_eq!((ns.p50, ns.p90, ns.p99), (1049, 1089, 1098));
+        assert_eq!(row.histogram, [(1099, 100)]);
     }
 
     #[test]

@@ -67,4 +67,10 @@ pub fn shared_nanos() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Returns when a request is due that is one of so many per second, in nanoseconds from the first.
+#[inline]
+pub fn due(seq: u64, rate: u64) -> u64 {
+    u64::try_from(u128::from(seq) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX)
+}
+
 const NANOS_MAX: u64 = 60_000_000_000;

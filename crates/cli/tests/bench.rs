@@ -128,12 +128,16 @@ fn sockets_and_pipes_do_the_same_work() {
 
 #[test]
 fn limits_need_no_messages() {
-    let rows = rows("limit --secs 0.05");
-    assert_eq!(names(&rows, "transport"), ["cacheline", "memcpy", "futex", "socket"]);
+    let rows = rows("limit --secs 0.05 --rate 2000");
+    assert_eq!(names(&rows, "transport"), ["cacheline", "cacheline", "memcpy", "futex", "socket"]);
     for row in &rows {
         assert!(row["msgs_per_s"].as_f64().unwrap() > 0.0 && row["sent"].is_null(), "{row}");
         assert_eq!(row["ns"].is_null(), row["transport"] == "memcpy", "{row}");
     }
+    assert_eq!((&rows[0]["rate"], &rows[1]["rate"]), (&Value::Null, &Value::from(2000)));
+    check_latencies(&rows[1]);
+    // No more are sent than are due; how many are is up to the machine.
+    assert!(rows[1]["msgs_per_s"].as_f64().unwrap() <= 2000.0, "{}", rows[1]);
 }
 
 #[test]

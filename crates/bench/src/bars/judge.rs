@@ -169,6 +169,23 @@ impl Judge<'_> {
         self.conclude(&[own], figure, figure, String::new())
     }
 
+    /// Judges the figure as it stands; the remark has that of another row, which decides nothing, from the same lists.
+    pub(super) fn beside(
+        self,
+        other: &Query,
+        name: &str,
+        pick: impl Fn(&Row) -> Option<f64> + Copy,
+    ) -> Judgement {
+        let Some(own) = self.query.find(self.results, None) else { return self.missing(self.query) };
+        let remark = other.find(self.results, Some(&own.identity)).and_then(|other| {
+            let figure = own.figure_with(other, |_, other| pick(other))?;
+            let calm = if other.is_calm() { "" } else { ", not calm" };
+            Some(format!("{name}: {}{calm}", self.with_range(figure)))
+        });
+        let figure = own.figure(pick);
+        self.conclude(&[own], figure, figure, remark.unwrap_or_default())
+    }
+
     /// Judges the figure as a share of another row's, list by list.
     pub(super) fn against(
         self,

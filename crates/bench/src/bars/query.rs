@@ -90,13 +90,14 @@ impl Query {
     fn fits(&self, id: &Identity) -> bool {
         let wanted = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
         let shape = self.bytes.is_none_or(|bytes| id.bytes == Some(bytes));
-        // Limits, connects and the like are as they are.
+        // Limits, connects and the like are as they are; but a limit at a rate is another one than as fast as it goes.
         let fixed = !["rtt", "stream", "fanin"].contains(&self.work.as_str());
-        let load = id.clients() == self.clients && id.batch() == self.batch && id.rate == self.rate;
+        let load = id.clients() == self.clients && id.batch() == self.batch;
         id.transport == self.transport
             && id.work() == self.work
             && shape
             && (fixed || load)
+            && id.rate == self.rate
             && wanted(&self.profile, &id.profile)
             && wanted(&self.wait, &id.wait)
             && id.trust != Some(true)

@@ -186,6 +186,38 @@ fn a_limit_on_the_same_processors_comes_first() {
 }
 
 #[test]
+fn a_limit_at_a_rate_is_not_the_limit() {
+    let at_rate = Row { rate: Some(100_000), ..taking(limit("cacheline", None), 100) };
+    let fast = waiting(taking(row("rtt", 16), 150), "spin");
+    let alone = judged(vec![at_rate.clone(), fast.clone()]);
+    assert_eq!(find(&alone, "rtt 16 B spin, p50", "1.5 x").outcome, Outcome::NotMeasured);
+    let judged = judged(vec![at_rate, taking(limit("cacheline", None), 120), fast]);
+    let share = find(&judged, "rtt 16 B spin, p50", "1.5 x");
+    assert_eq!((share.outcome, &*share.remark), (Outcome::Met, "150 ns to 120 ns"));
+}
+
+#[test]
+fn a_tail_at_a_rate_stands_beside_its_floor_and_is_judged_alone() {
+    let at_rate = |row| Row { rate: Some(100_000), ..row };
+    let ours = || at_rate(waiting(taking(row("rtt", 64), 20_000), "auto"));
+    let floor = |p50| at_rate(taking(limit("cacheline", None), p50));
+    let name = "rtt 64 B auto 100000/s, p99";
+    let lists = [18_000, 20_000, 24_000].map(|p50| vec![floor(p50), ours()]);
+    let both = all(&Results::of(lists.to_vec()));
+    let tail = find(&both, name, "<= 10 us");
+    assert_eq!((tail.outcome, &*tail.figure), (Outcome::Missed, "30.0 us (30.0 us)"));
+    assert_eq!(tail.remark, "raw ping-pong at that rate: 30.0 us (27.0-36.0 us)");
+    let without = judged(vec![ours(), taking(limit("cacheline", None), 120)]);
+    assert_eq!(find(&without, name, "<= 10 us").remark, "");
+    let moved = Row { canary_ns_after: Some(380.0), ..floor(20_000) };
+    let fast = at_rate(waiting(taking(row("rtt", 64), 300), "auto"));
+    let moved = judged(vec![moved, fast]);
+    let tail = find(&moved, name, "<= 10 us");
+    assert_eq!(tail.outcome, Outcome::Met);
+    assert_eq!(tail.remark, "raw ping-pong at that rate: 30.0 us, not calm");
+}
+
+#[test]
 fn files_of_three_lists_are_read_and_judged() {
     let folder = std::env::temp_dir().join(format!("ringway-bars-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

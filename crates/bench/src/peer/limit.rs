@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-/// Plays ping-pong over a shared page, spinning or with futex calls.
+/// Plays ping-pong over a shared page, spinning or with futex calls; at a fixed rate if the case has one.
 pub fn play_page(stage: &Stage) -> Result<(Outcome, Keep)> {
     let path = stage.path(".page");
     let hold = if stage.job.case.transport == Transport::Futex { Hold::Sleep } else { Hold::Look };
@@ -21,10 +21,15 @@ pub fn play_page(stage: &Stage) -> Result<(Outcome, Keep)> {
         Outcome::default().since(before)
     } else {
         let page = Page::open(&path).context("cannot map a page")?;
+        let (ours, theirs) = (page.word(PING_LINE), page.word(PONG_LINE));
         let mut watch = Stopwatch::new()?;
+        let nanos = nanos(stage)?;
         let before = stage.ready()?;
         let began = shared_nanos();
-        raw::ping(page.word(PING_LINE), page.word(PONG_LINE), hold, nanos(stage)?, &mut watch);
+        match stage.job.case.rate {
+            Some(rate) => raw::ping_at_rate(ours, theirs, rate, nanos, &mut watch),
+            None => raw::ping(ours, theirs, hold, nanos, &mut watch),
+        };
         timed(&watch, began).since(before)
     };
     Ok((outcome, Box::new(())))

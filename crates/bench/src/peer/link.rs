@@ -6,7 +6,7 @@ use crate::case::{Case, Length, Work};
 use crate::content;
 use crate::footprint::{self, CONNECTIONS};
 use crate::tally::Tally;
-use crate::timing::{Stopwatch, shared_nanos};
+use crate::timing::{self, Stopwatch, shared_nanos};
 use anyhow::{Context, Result, anyhow, bail};
 use ringway::{
     CloseReason, ConnectError, Connection, Event, Group, Listener, Receiver, RecvTimeoutError, Sender,
@@ -144,8 +144,7 @@ fn call_at_rate(stage: &Stage, connection: Connection, rate: u64) -> Result<Outc
     let (mut sender, mut receiver) = connection.split();
     let mut tally = Tally::new(stage.job.number);
     let mut request = vec![0; bytes];
-    let due =
-        |seq: u64| u64::try_from(u128::from(seq) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX);
+    let due = |seq| timing::due(seq, rate);
     let before = stage.ready()?;
     let first_lap = stage.job.case.ring_bytes() / bytes as u64;
     let (mut sent, mut received) = (0, 0);

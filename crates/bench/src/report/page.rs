@@ -20,8 +20,10 @@ pub fn markdown(results: &Results, files: usize) -> String {
     ];
     for (title, table) in sections.iter().filter(|(_, table)| !table.is_empty()) {
         let _ = write!(page, "\n### {title}\n\n{}", table.markdown());
-        if *title == "In comparison" {
-            page.push_str(COMPARISON_NOTE);
+        match *title {
+            "Round trips" => page.push_str(&floors(results)),
+            "In comparison" => page.push_str(COMPARISON_NOTE),
+            _ => {}
         }
     }
     page + &footnotes(results)
@@ -96,6 +98,33 @@ fn latency(results: &Results) -> Table {
         ]);
     }
     table
+}
+
+/// What the machine does to round trips that are due at a fixed rate, whoever answers them.
+fn floors(results: &Results) -> String {
+    let mut notes = String::new();
+    for group in results.groups.iter().filter(|group| group.identity.work() == LIMIT) {
+        let rate = group.identity.rate;
+        let has_rows =
+            results.groups.iter().any(|row| row.identity.work() == "rtt" && row.identity.rate == rate);
+        let cell = |pick: fn(&Row) -> Option<u64>| {
+            group.figure(|row| pick(row).map(|ns| ns as f64)).map_or_else(String::new, |figure| figure.time())
+        };
+        if rate.is_some() && has_rows {
+            let _ = write!(
+                notes,
+                "\nThe floor of round trips at {}, a {} that is due as often and carries no message: p50 {}, p99 {}, \
+                 p99.9 {}, max {}.\n",
+                group.identity.rest(results.usual_pin()),
+                marked(group, "raw cache-line ping-pong"),
+                cell(|row| row.ns.map(|ns| ns.p50)),
+                cell(|row| row.ns.map(|ns| ns.p99)),
+                cell(|row| row.ns.map(|ns| ns.p999)),
+                cell(|row| row.ns.map(|ns| ns.max)),
+            );
+        }
+    }
+    notes
 }
 
 fn throughput(results: &Results) -> Table {
@@ -314,7 +343,7 @@ const COMPARISON_NOTE: &str = "\nHow many times shorter the round trip is (p50),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample::{at, list, peer, results, row, taking};
+    use crate::report::sample::{at, limit, list, peer, results, row, taking};
 
     fn page(rows: Vec<Row>) -> String {
         markdown(&Results::of(vec![rows]), 1)
@@ -380,12 +409,25 @@ mod tests {
     #[test]
     fn what_does_not_count_is_marked() {
         let mut rows = list();
-        rows[4].canary_ns_before = Some(320.0);
-        rows[5].lost = Some(1);
+        rows[5].canary_ns_before = Some(320.0);
+        rows[6].lost = Some(1);
         let page = page(rows);
         assert!(page.contains("| ringway[^moved]   | 16 B "), "{page}");
         assert!(page.contains("| ringway[^unsound] | 32 B "), "{page}");
         assert_eq!(page.matches("\n[^").count(), 2, "{page}");
+    }
+
+    #[test]
+    fn round_trips_at_a_rate_stand_beside_their_floor() {
+        let at_rate = |row| Row { rate: Some(100_000), ..row };
+        let floor = at_rate(taking(limit("cacheline", None), 20_000));
+        let both = page(vec![floor.clone(), at_rate(taking(row("rtt", 64), 22_000))]);
+        let note = line(&both, "The floor of round trips at 100000/s");
+        assert!(note.ends_with(": p50 20 us, p99 30 us, p99.9 80 us, max 1.0 ms."), "{note}");
+        let limits = line(&both, "| cacheline");
+        assert!(limits.contains(" 100000/s ") && limits.contains(" 30 us "), "{limits}");
+        let alone = page(vec![floor, taking(row("rtt", 64), 200)]);
+        assert!(!alone.contains("The floor of"), "{alone}");
     }
 
     #[test]

@@ -69,6 +69,7 @@ pub(crate) fn list() -> Vec<Row> {
         at(limit("memcpy", Some(65536)), 0.8),
         taking(limit("futex", None), 40_000),
         taking(limit("socket", None), 44_000),
+        Row { rate: Some(100_000), ..taking(limit("cacheline", None), 130) },
     ];
     for (bytes, p50) in [(16, 140), (32, 160), (64, 200), (1024, 420)] {
         rows.push(waiting(taking(row("rtt", bytes), p50), "spin"));

@@ -24,6 +24,7 @@ use control::{ClientResult, Order, Report, Round, ServerResult, Transport, Work}
 use family::{Event, Family, SERVER};
 use progress::Progress;
 use report::{Row, thousands};
+use ringway_bench::machine::Machine;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -59,7 +60,7 @@ pub fn run(options: Options) -> Result<bool> {
     }
     demo.progress.finish();
     drop(demo);
-    let machine = report::Machine::look();
+    let machine = Machine::look();
     report::print(&rows, &machine, options)?;
     let mut well = true;
     for complaint in rows.iter().filter_map(Row::complaint) {

@@ -6,9 +6,9 @@ use super::control::{ClientResult, Round, ServerResult, Transport, Work};
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
 use hdrhistogram::Histogram;
+use ringway_bench::machine::Machine;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, Write};
 
 /// The result of one round.
@@ -39,14 +39,6 @@ pub struct RoundTrips {
     p99: u64,
     p999: u64,
     max: u64,
-}
-
-/// Where it was measured.
-#[derive(Debug, Clone, Serialize)]
-pub struct Machine {
-    cpu: String,
-    cores: usize,
-    kernel: String,
 }
 
 /// A row as JSON.
@@ -151,21 +143,6 @@ impl Row {
             micros(|ns| ns.p999),
             micros(|ns| ns.max),
         ]
-    }
-}
-
-impl Machine {
-    /// Looks at this machine.
-    pub fn look() -> Self {
-        let model = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("model name"))?;
-            line.split_once(':').map(|(_, name)| name.trim().to_owned())
-        });
-        Self {
-            cpu: model.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-            kernel: ringway::platform().kernel,
-        }
     }
 }
 
