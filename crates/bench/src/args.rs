@@ -29,6 +29,10 @@ pub struct BenchArgs {
     /// Bytes of a ring: a power of two, 16384 to 1073741824
     #[arg(long, conflicts_with = "profile", value_parser = ring_bytes)]
     pub ring_bytes: Option<u64>,
+    /// How long receivers leave a ring alone that they emptied in a stream, in PAUSE instructions of about 25 ns
+    /// [default: that of the profile]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=PATIENCE_MAX))]
+    pub patience: Option<u32>,
     /// Ring size and patience [default: latency]
     #[arg(long, value_enum)]
     pub profile: Option<Profile>,
@@ -144,6 +148,7 @@ impl BenchArgs {
         case.batch = self.batch.unwrap_or(1) as usize;
         case.profile = self.profile.unwrap_or(Profile::Latency);
         case.ring_bytes = self.ring_bytes;
+        case.patience = self.patience;
         case.wait = self.wait.unwrap_or(Wait::Auto);
         // Of the limits one has the rate already.
         if self.scenario != Scenario::Limit {
@@ -183,12 +188,13 @@ impl BenchArgs {
         use Scenario::{Connect, Fanin, Idle, Limit, Memory, Pipe, Rtt, SameThread, Stream, Uds};
         let ringway = [Rtt, Stream, Fanin, SameThread, Connect, Memory, Idle];
         let messages = [Rtt, Stream, Fanin, SameThread, Connect, Uds, Pipe];
-        let rules: [(&str, bool, &[Scenario]); 10] = [
+        let rules: [(&str, bool, &[Scenario]); 11] = [
             ("--bytes", self.bytes.is_some(), &messages),
             ("--clients", self.clients.is_some(), &[Rtt, Stream, Fanin, Uds, Pipe, Idle]),
             ("--count", self.count.is_some(), &messages),
             ("--batch", self.batch.is_some(), &[Stream, Fanin]),
             ("--ring-bytes", self.ring_bytes.is_some(), &ringway),
+            ("--patience", self.patience.is_some(), &ringway),
             ("--profile", self.profile.is_some(), &ringway),
             ("--wait", self.wait.is_some(), &ringway),
             ("--rate", self.rate.is_some(), &[Rtt, Limit]),
@@ -255,6 +261,7 @@ fn pin(text: &str) -> Result<(usize, usize), String> {
 const BYTES_MAX: u64 = 64 << 20;
 const CLIENTS_MAX: i64 = 1000;
 const BATCH_MAX: u64 = 4096;
+const PATIENCE_MAX: i64 = 40_000;
 const RATE_MAX: u64 = 10_000_000;
 const FANIN_CLIENTS: u32 = 8;
 const COPY_BYTES: usize = 64 << 10;

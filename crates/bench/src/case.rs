@@ -114,6 +114,8 @@ pub struct Case {
     pub profile: Profile,
     /// Ring size of ringway connections, if it is not that of the profile.
     pub ring_bytes: Option<u64>,
+    /// Patience of receivers, if it is not that of the profile.
+    pub patience: Option<u32>,
     /// How both sides wait.
     pub wait: Wait,
     /// Requests per second that become due whether or not answers come.
@@ -137,6 +139,7 @@ impl Case {
             length,
             profile: Profile::Latency,
             ring_bytes: None,
+            patience: None,
             wait: Wait::Auto,
             rate: None,
             pin: None,
@@ -185,6 +188,7 @@ impl Case {
             Some(ring_bytes) => config.ring_bytes(ring_bytes).peer_ring_bytes_max(ring_bytes),
             None => config,
         };
+        let config = self.patience.map_or(config.clone(), |pauses| config.patience(pauses));
         if self.trust { raw::trust_own_program(config) } else { config }
     }
 

@@ -37,6 +37,9 @@ pub struct Row {
     /// Bytes of a ring.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ring_bytes: Option<u64>,
+    /// Patience of the receivers in PAUSE instructions, where it is not that of the profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u32>,
     /// Messages per second that were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,

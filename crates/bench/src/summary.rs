@@ -76,6 +76,7 @@ fn settings(case: &Case) -> Row {
         trust: (ringway && has_bytes).then_some(case.trust),
         pin: case.pin.map(|(server, client)| format!("{server},{client}")),
         ring_bytes: ringway.then(|| case.ring_bytes()),
+        patience: case.patience,
         rate: case.rate,
         ..Row::default()
     }

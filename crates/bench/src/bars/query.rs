@@ -118,6 +118,7 @@ impl std::fmt::Display for Query {
             trust: None,
             pin: None,
             ring_bytes: None,
+            patience: None,
             rate: self.rate,
         };
         identity.fmt(f)

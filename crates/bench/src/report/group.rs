@@ -35,6 +35,8 @@ pub struct Identity {
     pub pin: Option<String>,
     /// Bytes of a ring.
     pub ring_bytes: Option<u64>,
+    /// Patience of the receivers.
+    pub patience: Option<u32>,
     /// Messages per second that were asked for.
     pub rate: Option<u64>,
 }
@@ -54,6 +56,7 @@ impl Identity {
             trust: row.trust,
             pin: row.pin.clone(),
             ring_bytes: row.ring_bytes,
+            patience: row.patience,
             rate: row.rate,
         }
     }
@@ -85,6 +88,7 @@ impl Identity {
         }
         parts.extend(self.rate.map(|rate| format!("{rate}/s")));
         parts.extend(self.ring_bytes.map(|bytes| format!("ring {}", size(bytes))));
+        parts.extend(self.patience.map(|pauses| format!("patience {pauses}")));
         let pin = self.pin.as_deref().filter(|pin| Some(*pin) != usual);
         parts.extend(pin.map(|pin| format!("on {pin}")));
         parts.join(", ")
