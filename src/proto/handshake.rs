@@ -52,7 +52,7 @@ pub(crate) struct Terms {
     pub(crate) ring_bytes: u64,
     /// Longest message that the sender of these terms accepts.
     pub(crate) message_bytes_max: u64,
-    /// It registered for barriers run by others, and runs them itself when it sleeps.
+    /// It is registered for barriers run by others, or about to be, and runs them itself when it sleeps.
     pub(crate) barrier: bool,
     /// Slots of the endpoint segment; 0 without one.
     pub(crate) endpoint_slots: u32,

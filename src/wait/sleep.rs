@@ -79,7 +79,11 @@ pub(crate) struct Waker {
     word: SharedWord<Peer>,
     /// The word for which the doorbell was rung last; the peer's segment is read-only for us, so we remember.
     rung: u64,
-    barrier: Barrier,
+    /// We fence for ourselves.
+    fences: bool,
+    /// The sleeper would do it for us, as soon as our process is registered.
+    #[cfg(not(loom))]
+    relieved: bool,
     lines: Option<WorkerLines>,
     worker: Option<Worker>,
 }
@@ -94,7 +98,17 @@ struct Worker {
 impl Waker {
     /// Makes the waking half; `lines` finds the line of a worker if the peer has any.
     pub(crate) fn new(word: SharedWord<Peer>, barrier: Barrier, lines: Option<WorkerLines>) -> Self {
-        Self { word, rung: 0, barrier, lines, worker: None }
+        #[cfg(loom)]
+        let _ = barrier;
+        Self {
+            word,
+            rung: 0,
+            fences: true,
+            #[cfg(not(loom))]
+            relieved: barrier == Barrier::Expedited,
+            lines,
+            worker: None,
+        }
     }
 
     /// Looks whether the peer sleeps; call after publishing.
@@ -103,17 +117,29 @@ impl Waker {
     /// worker), and a fence in the fence form.
     #[inline(always)]
     pub(crate) fn look(&mut self) -> Look {
-        match self.barrier {
+        if self.fences {
+            self.fence();
+        } else {
             // Pairs with the barrier in `Sleeper::arm`, which orders our processor too; only the compiler must keep
             // the order of the program.
             #[cfg(not(loom))]
-            Barrier::Expedited => std::sync::atomic::compiler_fence(Ordering::SeqCst),
-            _ if cfg!(weaken = "waker_no_fence") => {}
-            // SeqCst fence: pairs with the one in `Sleeper::arm`; it keeps the publish before the load below.
-            _ => fence(Ordering::SeqCst),
+            std::sync::atomic::compiler_fence(Ordering::SeqCst);
         }
         let word = self.word.load_relaxed();
         if word & sleep::STATE_MASK == sleep::AWAKE { Look::Awake } else { self.decide(word) }
+    }
+
+    /// Keeps the publish before the look at the sleep word, and finds out whether that is still our duty.
+    #[inline]
+    fn fence(&mut self) {
+        if !cfg!(weaken = "waker_no_fence") {
+            // SeqCst fence: pairs with the one in `Sleeper::arm`.
+            fence(Ordering::SeqCst);
+        }
+        #[cfg(not(loom))]
+        if self.relieved {
+            self.fences = !crate::sys::is_barrier_registered();
+        }
     }
 
     #[inline(never)]

@@ -3,7 +3,10 @@
 //! It lets the waker, who acts on every message, do without a store-load fence: the sleeper pays
 //! for both sides, once, when it really parks.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::thread;
 
 use rustix::thread::{MembarrierCommand, MembarrierQuery};
 
@@ -11,23 +14,55 @@ use super::fork::ForkToken;
 
 /// Makes this process a target of everybody's [`barrier_all`]; once per process and fork.
 ///
-/// `true` means that the kernel has the barrier and this process is registered. Any local process
-/// can then interrupt ours with it, so register for trusted peers only.
+/// `true` means that this process is registered or soon will be; [`is_barrier_registered`] says
+/// when. Any local process can then interrupt ours with it, so register for trusted peers only.
+///
+/// # Cost
+/// One load once it is registered. In a process with several threads the kernel takes 10-30 ms for
+/// it (a grace period), which nobody should wait for, so a thread of its own asks for it.
 pub(crate) fn register_barrier() -> bool {
     let Ok(token) = ForkToken::current() else {
         return false;
     };
-    let usable_word = token.number() << 1 | 1;
-    let unusable_word = token.number() << 1;
-    // Relaxed: the word is the whole answer; a race registers twice, which is harmless.
+    let word = move |state: u64| token.number() << STATE_BITS | state;
+    // Relaxed: the word is the whole answer.
     let known = REGISTRATION.load(Ordering::Relaxed);
-    if known == usable_word || known == unusable_word {
-        return known == usable_word;
+    if known >> STATE_BITS == token.number() {
+        return known != word(MISSING);
     }
-    let usable =
-        is_barrier_known() && rustix::thread::membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok();
-    REGISTRATION.store(if usable { usable_word } else { unusable_word }, Ordering::Relaxed);
-    usable
+    // Relaxed: as above; who loses the race leaves it to the winner.
+    let claim = REGISTRATION.compare_exchange(known, word(PENDING), Ordering::Relaxed, Ordering::Relaxed);
+    if claim.is_err() {
+        return true;
+    }
+    let register = move || {
+        let registered = is_barrier_known()
+            && rustix::thread::membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok();
+        REGISTRATION.store(word(if registered { REGISTERED } else { MISSING }), Ordering::Relaxed);
+        registered
+    };
+    if thread_count() == Some(1) {
+        return register();
+    }
+    let thread = thread::Builder::new().name("ringway-barrier".into()).spawn(register);
+    if thread.is_err() {
+        // Perhaps the next connection has more luck.
+        REGISTRATION.store(0, Ordering::Relaxed);
+    }
+    thread.is_ok()
+}
+
+/// Says whether this process is registered: from now on it need not fence.
+pub(crate) fn is_barrier_registered() -> bool {
+    // Relaxed: the kernel had finished before the word was stored, and nothing else is read because of it.
+    let known = REGISTRATION.load(Ordering::Relaxed);
+    ForkToken::current().is_ok_and(|token| known == token.number() << STATE_BITS | REGISTERED)
+}
+
+/// Returns how many threads this process has, if `/proc` says so.
+fn thread_count() -> Option<u64> {
+    // A directory has a link from its parent, one from itself, and one from each directory in it.
+    fs::metadata("/proc/self/task").ok()?.nlink().checked_sub(2)
 }
 
 /// Runs a full barrier on every running thread of every registered process, and on our own.
@@ -58,17 +93,38 @@ pub(crate) fn is_barrier_known() -> bool {
     rustix::thread::membarrier_query().contains(needed)
 }
 
-/// Fork token of the last registration, shifted left by one, and whether it succeeded; 0: none.
+/// Fork token of the last registration, shifted left, and what became of it; 0: none.
 static REGISTRATION: AtomicU64 = AtomicU64::new(0);
+const STATE_BITS: u32 = 2;
+const MISSING: u64 = 1;
+const PENDING: u64 = 2;
+const REGISTERED: u64 = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, Instant};
 
     #[test]
-    fn registration_gives_the_same_answer_twice() {
+    fn registration_comes_in_the_end_and_stays() {
+        let until = Instant::now() + Duration::from_secs(30);
+        while register_barrier() && !is_barrier_registered() {
+            assert!(Instant::now() < until, "not registered");
+            thread::yield_now();
+        }
         assert_eq!(register_barrier(), is_barrier_known());
-        assert_eq!(register_barrier(), is_barrier_known());
+        assert_eq!(is_barrier_registered(), is_barrier_known());
         barrier_all();
+    }
+
+    #[test]
+    fn threads_are_counted() {
+        let before = thread_count().unwrap();
+        let (stay, leave) = std::sync::mpsc::channel::<()>();
+        let more = thread::spawn(move || leave.recv());
+        // Other tests have threads too, which come and go.
+        assert!(before >= 1 && thread_count().unwrap() >= 2);
+        drop(stay);
+        let _ = more.join();
     }
 }

@@ -144,8 +144,9 @@ fn throughput(results: &Results) -> Table {
         "canary",
     ];
     let mut table = Table::new(&head);
-    let skipped =
-        |group: &Group| ["rtt", LIMIT, "connect", "memory", "idle"].contains(&group.identity.work());
+    let skipped = |group: &Group| {
+        ["rtt", LIMIT, "connect", "first-answer", "memory", "idle"].contains(&group.identity.work())
+    };
     for group in results.groups.iter().filter(|group| !skipped(group)) {
         let id = &group.identity;
         let Some(rate) = group.main_figure(|row| row.msgs_per_s) else { continue };
@@ -265,7 +266,7 @@ fn others(results: &Results) -> Table {
             }
         };
         match id.work() {
-            "connect" => {
+            "connect" | "first-answer" => {
                 push("p50", group.main_figure(|row| row.ns.map(|ns| ns.p50 as f64)), &time);
                 push("p99", group.figure(|row| row.ns.map(|ns| ns.p99 as f64)), &time);
                 push("max", group.figure(|row| row.ns.map(|ns| ns.max as f64)), &time);
