@@ -13,6 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # NAME:FILTER - FILTER selects the loom tests that must go red, and contains `loom_`.
 twins=(
     "publish_relaxed:loom_a_message"
+    "plain_no_acquire:loom_a_message_on_the_short_path"
     "consumed_relaxed:loom_room"
     "zero_after_publish:loom_a_message"
     "batch_first_early:loom_a_batch"

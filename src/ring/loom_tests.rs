@@ -93,6 +93,38 @@ fn loom_a_message_is_whole_or_absent() {
 }
 
 #[test]
+fn loom_a_message_on_the_short_path_is_whole_or_absent() {
+    explore(|| {
+        let (mut producer, mut consumers) = ring(8, 1, false);
+        let mut consumer = consumers.remove(0);
+        // A lap and back to its beginning, where there is room for two without another look.
+        warm_up(&mut producer, &mut consumer, 4);
+        let writer = loom::thread::spawn(move || {
+            let mut number = 4;
+            while producer.append(&payload(number)) {
+                producer.publish();
+                number += 1;
+            }
+            number
+        });
+        let reader = loom::thread::spawn(move || {
+            let mut next = 4;
+            for _ in 0..3 {
+                let Some(record) = consumer.poll_plain(8) else { continue };
+                let mut out = Vec::new();
+                consumer.take_lossless(record, &mut out);
+                assert_eq!(out, payload(next), "message {next} is torn");
+                next += 1;
+            }
+            next
+        });
+        let sent = writer.join().unwrap();
+        assert!(sent > 4, "the short path was never open");
+        assert!(reader.join().unwrap() <= sent);
+    });
+}
+
+#[test]
 fn loom_room_is_reused_only_after_it_was_read() {
     explore(|| {
         // Six messages of two words on eight words: the writer must wait for the reader's position.

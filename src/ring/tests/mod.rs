@@ -34,6 +34,7 @@ struct Rig {
     readers: Vec<Reader>,
     features: u64,
     joined: u64,
+    staged: u64,
 }
 
 /// One consumer and the segment in which it says how far it has read.
@@ -42,6 +43,7 @@ struct Reader {
     consumer: Consumer,
     own: Segment,
     start: u64,
+    looks: u64,
 }
 
 /// What a consumer found, copied out.
@@ -66,7 +68,7 @@ impl Rig {
     fn with(ring_bytes: u64, features: u64, readers: usize) -> Self {
         let writer = Segment::connection(ring_bytes, features).unwrap();
         let producer = Producer::new(producer_parts(&writer, features, None));
-        let mut rig = Self { writer, producer, readers: Vec::new(), features, joined: 0 };
+        let mut rig = Self { writer, producer, readers: Vec::new(), features, joined: 0, staged: 0 };
         for _ in 0..readers {
             rig.join();
         }
@@ -81,7 +83,7 @@ impl Rig {
         self.joined += 1;
         let start = self.producer.add_reader(number, peer.word(layout::consumer::CONSUMED));
         let consumer = consumer(&self.writer, &own, self.features, start);
-        self.readers.push(Reader { number, consumer, own, start });
+        self.readers.push(Reader { number, consumer, own, start, looks: 0 });
         start
     }
 
@@ -93,7 +95,13 @@ impl Rig {
     }
 
     /// Writes one message without making it visible; `false` when the ring is full.
+    ///
+    /// Every second one on the short path, where that is open, so that all tests mix the two.
     fn stage(&mut self, payload: &[u8]) -> bool {
+        self.staged += 1;
+        if self.staged.is_multiple_of(2) && self.producer.append(payload) {
+            return true;
+        }
         match self.producer.reserve(payload.len(), 8) {
             Ok(reservation) => {
                 self.producer.write(&reservation, payload);
@@ -140,6 +148,17 @@ impl Rig {
 impl Reader {
     /// Looks once, takes what is there, and tells the producer as a lazy reader does.
     fn find(&mut self) -> Found {
+        self.looks += 1;
+        if self.looks.is_multiple_of(3)
+            && let Some(record) = self.consumer.poll_plain(RECORD_MAX)
+        {
+            let mut out = Vec::new();
+            self.consumer.take_lossless(record, &mut out);
+            if self.consumer.owes_release() {
+                self.consumer.release();
+            }
+            return Found::Message(out);
+        }
         match self.consumer.poll().unwrap() {
             Polled::Empty => {
                 self.consumer.release();
