@@ -80,7 +80,7 @@ pub enum Wait {
 pub enum Profile {
     /// 1 MiB a direction: small messages with a low tail
     Latency,
-    /// 4 MiB a direction: fast streams
+    /// 2 MiB a direction: fast streams
     Bulk,
 }
 
@@ -196,7 +196,7 @@ impl Case {
     pub fn ring_bytes(&self) -> u64 {
         self.ring_bytes.unwrap_or(match self.profile {
             Profile::Latency => 1 << 20,
-            Profile::Bulk => 4 << 20,
+            Profile::Bulk => 2 << 20,
         })
     }
 

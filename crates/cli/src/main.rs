@@ -145,7 +145,7 @@ struct FamilyArgs {
 enum Profile {
     /// 1 MiB a direction: small messages with a low tail
     Latency,
-    /// 4 MiB a direction: fast streams
+    /// 2 MiB a direction: fast streams
     Bulk,
 }
 
