@@ -114,7 +114,7 @@ impl Group {
         let expedited = config.wants_barrier() && sys::is_barrier_known();
         let barrier = if expedited { Barrier::Expedited } else { Barrier::Fence };
         let spinner = Spinner::new(listener.config().wait, listener.wake_cost());
-        let patience = Patience::new(listener.config().patience);
+        let patience = Patience::new(listener.config().patience / PATIENCE_SHARE);
         Ok(Self {
             sleeper: Sleeper::new(line, barrier),
             worker,
@@ -342,6 +342,8 @@ impl Patience {
     }
 }
 
+/// A sweep goes over many rings, so each is left alone for long enough by a part of the pause that one ring needs.
+const PATIENCE_SHARE: u32 = 4;
 /// This many messages since the rings were last found empty are a stream.
 const STREAM_MESSAGES: usize = 8;
 /// A sweep that brought less comes too early.
