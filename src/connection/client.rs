@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// # Errors
 /// [`ConnectError`]: nobody listens there, not allowed, no answer within 5 s, or what was offered is not acceptable.
 /// # Cost
-/// About 15 system calls; under 0.1 ms when the listener is ready.
+/// About 25 system calls; 0.15 ms when the listener is ready. Spins for up to 0.2 ms for the answer, then sleeps.
 /// # Examples
 /// ```no_run
 /// let mut connection = ringway::connect("greeter")?;

@@ -56,7 +56,7 @@ impl Sender {
     /// [`TrySendError::Full`]: no room; nothing of the message was taken. [`TrySendError::TooLarge`]: longer than one
     /// record, `record_bytes_max`; [`send`](Self::send) takes it in fragments. [`TrySendError::Closed`].
     /// # Cost
-    /// Wait-free. No allocation; no system call while the peer is awake, except one `fallocate` per 64 KiB in the
+    /// Wait-free. No allocation; no system call while the peer is awake, except a `fallocate` for at most every 64 KiB in the
     /// first lap of the ring. One copy.
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), TrySendError> {

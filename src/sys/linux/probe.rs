@@ -30,7 +30,7 @@ pub struct Platform {
     /// reads past them, may have to wait for their last close.
     pub refuse_descriptors: bool,
     /// A sleeper can pay for the memory barrier of its waker (Linux 4.16). Without it every
-    /// message carries a fence, which costs streams of small messages about two thirds.
+    /// message carries a fence, which costs streams of small messages about a tenth.
     pub membarrier_global_expedited: bool,
     /// Segments can be brought in by one call (Linux 5.14). Without it `prefault` touches page by
     /// page, which is slower and otherwise the same.

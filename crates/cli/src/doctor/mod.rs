@@ -82,7 +82,7 @@ fn kernel(platform: &Platform) -> Vec<Finding> {
             "memory barrier paid by the sleeper",
             "4.16",
             platform.membarrier_global_expedited,
-            "a fence for each message, which costs streams of small messages about two thirds",
+            "a fence for each message, which costs streams of small messages about a tenth",
         ),
         feature(
             "populating memory by one call",
