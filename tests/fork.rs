@@ -27,6 +27,7 @@ fn peer_process() {
         ("listener", role_listener),
         ("empty_group", role_empty_group),
         ("group", role_group),
+        ("group_in_handler", role_group_in_handler),
         ("anew", role_anew),
         ("forked_parent", role_forked_parent),
     ]);
@@ -70,6 +71,11 @@ fn a_group_without_members_is_an_error_in_the_child() {
 #[test]
 fn a_group_with_members_is_an_error_in_the_child_and_goes_on_in_the_parent() {
     play("group");
+}
+
+#[test]
+fn a_child_made_while_a_message_is_handled_loses_its_members_and_does_not_crash() {
+    play("group_in_handler");
 }
 
 #[test]
@@ -266,6 +272,36 @@ fn role_group() {
         group.as_mut().unwrap().turn(None, keep).unwrap();
     }
     check(&bytes, 0, 100);
+}
+
+fn role_group_in_handler() {
+    let scratch = scratch_dir();
+    let socket = scratch.socket("test");
+    let mut group = Group::new(Config::new().bind(&socket).unwrap()).unwrap();
+    let mut peer = Peer::spawn("hold", &[("SOCKET", &socket)]);
+    let mut child = None;
+    while child.is_none() {
+        let mut forked = false;
+        let turned = group.turn(None, |_, event| match event {
+            Event::Joined => peer.send_line("send"),
+            Event::Message(_) => {
+                // SAFETY: the only other threads wait; the child ends in `_exit` below.
+                let pid = unsafe { libc::fork() };
+                forked = pid == 0;
+                child = Some(pid);
+            }
+            event => assert!(forked && is_forked(&event), "{event:?}"),
+        });
+        if forked {
+            // SAFETY: never returns; destructors of the parent's things must not run here.
+            unsafe { libc::_exit(i32::from(turned.is_err())) };
+        }
+        turned.unwrap();
+    }
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    unsafe { libc::waitpid(child.unwrap(), &raw mut status, 0) };
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "the child ended with {status:#x}");
 }
 
 fn is_forked(event: &Event<'_>) -> bool {

@@ -56,8 +56,8 @@ impl Sender {
     /// [`TrySendError::Full`]: no room; nothing of the message was taken. [`TrySendError::TooLarge`]: longer than one
     /// record, `record_bytes_max`; [`send`](Self::send) takes it in fragments. [`TrySendError::Closed`].
     /// # Cost
-    /// Wait-free. No allocation; no system call while the peer is awake, except a `fallocate` for at most every 64 KiB in the
-    /// first lap of the ring. One copy.
+    /// Wait-free. No allocation; no system call while the peer is awake, except a `fallocate` for at most every 64 KiB in
+    /// the first lap of the ring. One copy.
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), TrySendError> {
         if self.append(message) {
@@ -265,9 +265,9 @@ impl Sender {
         Ok(())
     }
 
-    /// Returns how many messages were sent.
+    /// Returns how many messages were sent; 0 in a child made by fork, where the counter is not mapped.
     pub(super) fn sent_messages(&self) -> u64 {
-        self.parts.counters.messages.get()
+        if self.link.is_ours() { self.parts.counters.messages.get() } else { 0 }
     }
 
     fn send_until(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), Stop> {
