@@ -32,6 +32,8 @@ mod primitive;
 #[cfg(not(loom))]
 mod proto;
 mod ring;
+#[cfg(all(feature = "rpc", not(loom)))]
+pub mod rpc;
 mod shm;
 #[cfg(not(loom))]
 mod sys;

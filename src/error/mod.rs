@@ -2,6 +2,8 @@
 //!
 //! Every message says what happened, with numbers, why, and what to do.
 
+#[cfg(feature = "rpc")]
+pub(crate) mod call;
 mod setup;
 
 pub use setup::*;

@@ -1,0 +1,3 @@
+//! Calls: requests and responses with deadlines, streams, cancellation, and a client that reconnects.
+
+pub use crate::error::call::{BodyError, CallError, Code, Failure, FrameError};
