@@ -74,14 +74,18 @@ impl fmt::Display for FrameError {
             Self::Version { found } => {
                 write!(f, "a frame is of version {found}; run the same ringway release on both sides")
             }
-            Self::Flags { found } => write!(f, "a frame has the flags {found:#04x}, some of which are reserved"),
+            Self::Flags { found } => {
+                write!(f, "a frame has the flags {found:#04x}, some of which are reserved")
+            }
             Self::Length { claimed, bytes } => {
                 write!(f, "a frame announces {claimed} payload bytes but has {bytes}")
             }
             Self::Checksum { found, computed } => {
                 write!(f, "a frame has the checksum {found:#010x} but its bytes have {computed:#010x}")
             }
-            Self::Control { code } => write!(f, "a frame has the reserved type {code:#06x}, which means nothing"),
+            Self::Control { code } => {
+                write!(f, "a frame has the reserved type {code:#06x}, which means nothing")
+            }
             Self::Payload { message_type, bytes } => {
                 write!(f, "a frame of type {message_type:#06x} cannot have {bytes} payload bytes")
             }
@@ -267,10 +271,12 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(failure) => write!(f, "the call failed: {failure}"),
-            Self::Timeout { sent: true } => {
-                f.write_str("no answer in time; the call may have run, make it again only if that does no harm")
+            Self::Timeout { sent: true } => f.write_str(
+                "no answer in time; the call may have run, make it again only if that does no harm",
+            ),
+            Self::Timeout { sent: false } => {
+                f.write_str("the call could not be sent in time; it did not run")
             }
-            Self::Timeout { sent: false } => f.write_str("the call could not be sent in time; it did not run"),
             Self::Lost { may_have_run: true, reason } => {
                 write!(f, "the connection ended before the answer: {reason}; the call may have run")
             }
@@ -328,7 +334,8 @@ impl BodyError {
 
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let which = if self.of_response { "the response cannot be decoded" } else { "the body is not usable" };
+        let which =
+            if self.of_response { "the response cannot be decoded" } else { "the body is not usable" };
         write!(f, "{which}: {}; do both sides use the same types?", self.what)
     }
 }

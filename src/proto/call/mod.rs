@@ -17,9 +17,6 @@
 //!
 //! The types from `0xFF00` on belong to the protocol.
 
-
-
-
 use super::frame::{Header, flag};
 use crate::error::call::FrameError;
 
@@ -116,12 +113,13 @@ impl<'a> Frame<'a> {
         match (flags & flag::REQUEST != 0, flags & flag::RESPONSE != 0) {
             (true, false) => Request::parse(header, payload).map(Self::Request),
             (false, true) if message_type == TYPE_FAILED => {
-                let (code, rest) = take_u32(header, payload)?;
-                let (_, text) = take_u32(header, rest)?;
+                let ([code, _reserved], text) = take_words(header, payload)?;
                 Ok(Self::Failed { id, code, text })
             }
             (false, true) => Ok(Self::Response { id, last: flags & flag::STREAMING == 0, body: payload }),
-            (false, false) if message_type < TYPE_RESERVED => Ok(Self::OneWay { message_type, body: payload }),
+            (false, false) if message_type < TYPE_RESERVED => {
+                Ok(Self::OneWay { message_type, body: payload })
+            }
             (false, false) => Err(FrameError::Control { code: message_type }),
             (true, true) => Self::parse_control(header, payload),
         }
@@ -132,7 +130,10 @@ impl<'a> Frame<'a> {
         let (frame, used) = match header.message_type {
             control::SETTINGS => (Self::Settings(Settings::parse(header, payload)?), SETTINGS_BYTES),
             control::CANCEL => (Self::Cancel { id }, 0),
-            control::CREDIT => (Self::Credit { id, bytes: take_u32(header, payload)?.0 }, 4),
+            control::CREDIT => {
+                let ([bytes], _) = take_words(header, payload)?;
+                (Self::Credit { id, bytes }, 4)
+            }
             control::PING => (Self::Ping { id }, 0),
             control::PONG => (Self::Pong { id }, 0),
             control::GOING_AWAY => (Self::GoingAway, 0),
@@ -174,8 +175,7 @@ impl<'a> Request<'a> {
         if header.message_type >= TYPE_RESERVED {
             return Err(FrameError::Control { code: header.message_type });
         }
-        let (timeout_us, rest) = take_u32(header, payload)?;
-        let (window, body) = take_u32(header, rest)?;
+        let ([timeout_us, window], body) = take_words(header, payload)?;
         let streaming = header.flags & flag::STREAMING != 0;
         Ok(Self {
             id: header.id,
@@ -202,12 +202,10 @@ impl<'a> Request<'a> {
 
 impl Settings {
     fn parse(header: &Header, payload: &[u8]) -> Result<Self, FrameError> {
-        let (version, rest) = take_u32(header, payload)?;
+        let ([version, bits, calls_max, _reserved], _) = take_words(header, payload)?;
         if version != PROTOCOL_VERSION {
             return Err(FrameError::Version { found: version.min(255) as u8 });
         }
-        let (bits, rest) = take_u32(header, rest)?;
-        let (calls_max, _) = take_u32(header, rest)?;
         Ok(Self { without_checksum: bits & 1 != 0, calls_max })
     }
 
@@ -220,9 +218,17 @@ impl Settings {
     }
 }
 
-fn take_u32<'a>(header: &Header, payload: &'a [u8]) -> Result<(u32, &'a [u8]), FrameError> {
-    let (bytes, rest) = payload.split_first_chunk::<4>().ok_or_else(|| unfit(header, payload))?;
-    Ok((u32::from_le_bytes(*bytes), rest))
+/// Takes `N` words from the beginning of a payload.
+fn take_words<'a, const N: usize>(
+    header: &Header,
+    payload: &'a [u8],
+) -> Result<([u32; N], &'a [u8]), FrameError> {
+    let (bytes, rest) = payload.split_at_checked(4 * N).ok_or_else(|| unfit(header, payload))?;
+    let mut words = [0; N];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+        *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    }
+    Ok((words, rest))
 }
 
 #[cold]
