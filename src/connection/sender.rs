@@ -284,29 +284,62 @@ impl Sender {
         Ok(())
     }
 
+    /// Goes on sending a message of any length as far as there is room now; `sent` says how far it is, at first 0.
+    ///
+    /// Until it is complete nothing else may be sent.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send); after [`TrySendError::Full`] go on with the same message.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn try_send_on(&mut self, message: &[u8], sent: &mut usize) -> Result<(), TrySendError> {
+        if message.len() > self.parts.message_bytes_max {
+            return Err(TrySendError::TooLarge { len: message.len(), max: self.parts.message_bytes_max });
+        }
+        if message.len() <= self.producer.payload_bytes_max() {
+            return self.try_send(message);
+        }
+        while *sent < message.len() {
+            let reservation = self.try_reserve(self.part_bytes(message, *sent), 1)?;
+            self.send_part(message, sent, reservation);
+        }
+        Ok(())
+    }
+
     fn send_fragments(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), Stop> {
-        let part_bytes = self.producer.payload_bytes_max();
-        let last = message.len().div_ceil(part_bytes) - 1;
-        for (index, part) in message.chunks(part_bytes).enumerate() {
-            let reservation = match self.reserve_until(part.len(), 1, deadline) {
+        let mut sent = 0;
+        while sent < message.len() {
+            let reservation = match self.reserve_until(self.part_bytes(message, sent), 1, deadline) {
                 Ok(reservation) => reservation,
                 Err(stop) => {
                     // What an earlier message owes stays owed.
-                    self.owes_abandon |= index > 0;
+                    self.owes_abandon |= sent > 0;
                     return Err(stop);
                 }
             };
-            let kind = match index {
-                0 => Kind::FragmentFirst,
-                _ if index == last => Kind::FragmentLast,
-                _ => Kind::FragmentMiddle,
-            };
-            self.producer.write(&reservation, part);
-            self.producer.stage(reservation, kind, part.len());
-            self.publish(u64::from(index == last), part.len());
-            crash::point("fragments.between");
+            self.send_part(message, &mut sent, reservation);
         }
         Ok(())
+    }
+
+    /// Returns how long the next fragment of a message is.
+    fn part_bytes(&self, message: &[u8], sent: usize) -> usize {
+        self.producer.payload_bytes_max().min(message.len() - sent)
+    }
+
+    /// Sends the next fragment of a message into room reserved for it.
+    fn send_part(&mut self, message: &[u8], sent: &mut usize, reservation: Reservation) {
+        let part = &message[*sent..*sent + reservation.len()];
+        let last = *sent + part.len() == message.len();
+        let kind = match *sent {
+            0 => Kind::FragmentFirst,
+            _ if last => Kind::FragmentLast,
+            _ => Kind::FragmentMiddle,
+        };
+        self.producer.write(&reservation, part);
+        self.producer.stage(reservation, kind, part.len());
+        self.publish(u64::from(last), part.len());
+        *sent += part.len();
+        crash::point("fragments.between");
     }
 
     /// Tells the receiver to forget the fragments of a message that was given up.

@@ -17,6 +17,8 @@
 //!
 //! The types from `0xFF00` on belong to the protocol.
 
+pub(crate) mod server;
+
 use super::frame::{Header, flag};
 use crate::error::call::FrameError;
 
