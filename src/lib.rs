@@ -43,8 +43,8 @@ mod wait;
 pub use config::{Config, Profile};
 #[cfg(not(loom))]
 pub use connection::{
-    Claim, Connection, Event, Group, Incoming, Listener, Member, MemberId, Message, Messages, PeerCred,
-    Receiver, Sender, connect, pair, runtime_directory,
+    Armed, Claim, Connection, Event, Group, Incoming, Listener, Member, MemberId, Message, Messages,
+    PeerCred, Readiness, Receiver, Sender, connect, pair, runtime_directory,
 };
 #[cfg(feature = "crash-points")]
 pub use crash::POINTS as CRASH_POINTS;

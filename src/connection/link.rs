@@ -111,6 +111,30 @@ impl Link {
         self.park(self.parts.space.as_fd(), deadline)
     }
 
+    /// Makes a descriptor that is readable when "there is data" rings or the peer is gone.
+    pub(super) fn ready_set_for_data(&self) -> io::Result<sys::ReadySet> {
+        let set = self.ready_set_for_end()?;
+        set.add_readable(self.parts.socket.as_fd())?;
+        Ok(set)
+    }
+
+    /// Makes a descriptor that is readable when "there is space" rings or the peer is gone.
+    pub(super) fn ready_set_for_space(&self) -> io::Result<sys::ReadySet> {
+        let set = self.ready_set_for_end()?;
+        set.add_readable(self.parts.space.as_fd())?;
+        // Data that the other half will take does not wake this one.
+        set.add_hangup_only(self.parts.socket.as_fd())?;
+        Ok(set)
+    }
+
+    fn ready_set_for_end(&self) -> io::Result<sys::ReadySet> {
+        let set = sys::ReadySet::new()?;
+        if let Some(pidfd) = self.pidfd() {
+            set.add_readable(pidfd)?;
+        }
+        Ok(set)
+    }
+
     fn park(&self, bell: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<Parked> {
         let parked = wait::park(bell, self.parts.socket.as_fd(), self.pidfd(), deadline)?;
         if parked == Parked::HungUp {

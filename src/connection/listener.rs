@@ -3,6 +3,7 @@
 use super::Connection;
 use super::endpoint::Endpoint;
 use super::name::Place;
+use super::readiness::ListenerReadiness;
 use super::setup::{Guest, Trouble, create_segment};
 use crate::config::Config;
 use crate::error::{AcceptError, BindError};
@@ -47,6 +48,8 @@ pub struct Listener {
     /// Descriptors ran out: leave the queue alone until then.
     resting_until: Option<Instant>,
     refused: u64,
+    /// What a reactor waits for, if there is one.
+    pub(super) readiness: Option<ListenerReadiness>,
 }
 
 impl Listener {
@@ -139,10 +142,13 @@ impl Listener {
 
     /// Adds what must be waited for: the queue, and those who have not said hello.
     pub(super) fn watch<'a>(&'a self, items: &mut Vec<sys::PollItem<'a>>) {
-        if self.resting_until.is_none() {
-            items.push(sys::PollItem::readable(self.socket()));
-        }
-        items.extend(self.guests.iter().map(|guest| sys::PollItem::readable(guest.socket())));
+        items.extend(self.watched().map(sys::PollItem::readable));
+    }
+
+    /// Returns what must be waited for: the queue, and those who have not said hello.
+    pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let queue = self.resting_until.is_none().then(|| self.socket());
+        queue.into_iter().chain(self.guests.iter().map(Guest::socket))
     }
 
     /// Returns when something must be done although nothing arrived.
@@ -303,6 +309,7 @@ impl Config {
             spare: None,
             resting_until: None,
             refused: 0,
+            readiness: None,
         })
     }
 }

@@ -8,6 +8,7 @@ mod link;
 mod listener;
 mod message;
 mod name;
+mod readiness;
 mod receiver;
 mod sender;
 mod setup;
@@ -19,6 +20,7 @@ pub use link::PeerCred;
 pub use listener::{Incoming, Listener};
 pub use message::Message;
 pub use name::runtime_directory;
+pub use readiness::{Armed, Readiness};
 pub use receiver::{Messages, Receiver};
 pub use sender::Sender;
 

@@ -2,11 +2,13 @@
 
 use super::claim::Claim;
 use super::link::{Link, PeerCred};
+use super::readiness::Armed;
 use crate::crash;
 use crate::error::{CloseReason, SendError, SendTimeoutError, TrySendError};
 use crate::metrics::{SendCounters, Stats};
 use crate::ring::{Kind, NoRoom, Producer, Reservation};
 use crate::wait::{Look, Parked, Sleeper, Spinner, Spun, Wait, Waker};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,8 @@ pub struct Sender {
     /// Fragments of a message were sent that will not be completed; the receiver must be told first.
     owes_abandon: bool,
     ended: Option<CloseReason>,
+    /// A sleep was announced and nobody has looked at the doorbell since.
+    pub(super) armed: bool,
 }
 
 /// What a sender is made of beside ring and link.
@@ -38,7 +42,7 @@ pub(super) struct SenderParts {
 }
 
 /// Why a send that may wait gave up.
-enum Stop {
+pub(super) enum Stop {
     Timeout,
     TooLarge { len: usize, max: usize },
     NoMemory { errno: i32 },
@@ -47,7 +51,7 @@ enum Stop {
 
 impl Sender {
     pub(super) fn new(producer: Producer, link: Arc<Link>, parts: SenderParts) -> Self {
-        Self { producer, link, parts, owes_abandon: false, ended: None }
+        Self { producer, link, parts, owes_abandon: false, ended: None, armed: false }
     }
 
     /// Sends a message if there is room for it now.
@@ -466,9 +470,8 @@ impl Sender {
 
     fn wait_for_room(&mut self, len: usize, align: u64, deadline: Option<Instant>) -> Result<(), Stop> {
         let Self { producer, link, parts, .. } = self;
-        let mut ready =
-            || !matches!(producer.reserve(len, align), Err(NoRoom::Full)) || parts.waker.is_closed();
-        match parts.spinner.spin(deadline, true, &mut ready) {
+        let ready = || is_worth_a_try(producer, &parts.waker, len, align);
+        match parts.spinner.spin(deadline, true, ready) {
             Spun::Ready => return self.check_room(),
             Spun::TimedOut => return Err(Stop::Timeout),
             Spun::Exhausted if parts.spinner.wait() == Wait::Spin => {
@@ -477,28 +480,63 @@ impl Sender {
             }
             Spun::Exhausted => {}
         }
-        parts.sleeper.arm();
-        if ready() {
-            parts.sleeper.disarm();
+        if self.arm_for(len, align) == Armed::Ready {
             return self.check_room();
         }
-        parts.counters.sleeps.add(1);
-        let parked = link.park_for_space(deadline);
-        parts.sleeper.disarm();
+        let parked = self.link.park_for_space(deadline);
+        self.parts.sleeper.disarm();
+        self.armed = false;
+        self.note(parked)
+    }
+
+    /// Says whether there is somebody to wait for: neither an end that was reported nor one that will be.
+    pub(super) fn may_wait(&self) -> bool {
+        self.link.is_fit() && self.ended.is_none()
+    }
+
+    /// Announces a sleep for room, and looks once more.
+    pub(super) fn arm_for(&mut self, len: usize, align: u64) -> Armed {
+        // A wait that was given up left its ring; so many of them fill the socket, and no further ring would be an edge.
+        if self.armed {
+            self.disarm();
+        }
+        if !self.may_wait() {
+            return Armed::Ready;
+        }
+        self.parts.sleeper.arm();
+        if is_worth_a_try(&mut self.producer, &self.parts.waker, len, align) {
+            self.parts.sleeper.disarm();
+            return Armed::Ready;
+        }
+        self.parts.counters.sleeps.add(1);
+        self.armed = true;
+        Armed::Wait
+    }
+
+    /// Takes note of what a look at the doorbell and the peer brought.
+    pub(super) fn note(&mut self, parked: io::Result<Parked>) -> Result<(), Stop> {
         match parked {
             Ok(Parked::TimedOut) => Err(Stop::Timeout),
             Ok(_) => self.check_room(),
-            Err(error) => Err(Stop::Closed(CloseReason::Os { errno: error.raw_os_error().unwrap_or(0) })),
+            Err(error) => {
+                let reason = CloseReason::Os { errno: error.raw_os_error().unwrap_or(0) };
+                Err(Stop::Closed(self.end(reason)))
+            }
         }
     }
 
     /// After a wait: a receiver that closed frees no more room.
-    fn check_room(&mut self) -> Result<(), Stop> {
+    pub(super) fn check_room(&mut self) -> Result<(), Stop> {
         if self.parts.waker.is_closed() {
             return Err(Stop::Closed(self.end(CloseReason::PeerClosed)));
         }
         Ok(())
     }
+}
+
+/// Says whether there is room for `len` bytes, or the attempt would bring other news.
+fn is_worth_a_try(producer: &mut Producer, waker: &Waker, len: usize, align: u64) -> bool {
+    !matches!(producer.reserve(len, align), Err(NoRoom::Full)) || waker.is_closed()
 }
 
 fn is_over(deadline: Option<Instant>) -> bool {

@@ -9,6 +9,7 @@ pub(crate) mod names;
 pub(crate) mod poll;
 mod probe;
 mod process;
+pub(crate) mod readiness;
 pub(crate) mod socket;
 pub(crate) mod suspect;
 
@@ -20,6 +21,7 @@ pub(crate) use memory::*;
 pub(crate) use poll::*;
 pub use probe::*;
 pub use process::*;
+pub(crate) use readiness::*;
 pub(crate) use socket::*;
 pub(crate) use suspect::*;
 
