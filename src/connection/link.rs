@@ -123,6 +123,10 @@ impl Link {
         self.parts.socket.as_fd()
     }
 
+    pub(super) fn space(&self) -> BorrowedFd<'_> {
+        self.parts.space.as_fd()
+    }
+
     pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.parts.pidfd.as_ref().map(AsFd::as_fd)
     }
