@@ -165,6 +165,9 @@ impl Listener {
 
     /// Takes in who waits in the queue and goes on with every handshake; returns the first that is complete.
     pub(super) fn drive(&mut self) -> Result<Option<Connection>, AcceptError> {
+        if let Some(timer) = &self.timer {
+            timer.stop();
+        }
         self.let_in()?;
         let now = Instant::now();
         let mut index = 0;

@@ -161,6 +161,13 @@ impl Roster {
         pause(self.patience.due());
     }
 
+    /// Looks at everybody in the next sweeps.
+    pub(super) fn look_at_all(&mut self) {
+        while let Some(cold) = self.cold.last() {
+            self.place_hot(cold.seat);
+        }
+    }
+
     /// Looks at all who are hot and some who are cold, hands out what came, and returns the number of events.
     pub(super) fn sweep(&mut self, handle: &mut impl FnMut(&mut Member, Event<'_>)) -> usize {
         let mut events = self.grant_touched(handle);

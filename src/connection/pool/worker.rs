@@ -56,11 +56,13 @@ impl<H: Handler> Worker<H> {
         let deadline = self.shared.end().flatten();
         self.turn(true);
         self.guard(|handler, roster| handler.on_shutdown(&mut Members::new(roster)));
+        // What lies in the rings was sent before anybody could know of the end.
+        self.roster.look_at_all();
         loop {
             let rung = self.roster.take_rung();
             let quiet = self.turn(rung);
             let idle = self.guard(|handler, _| handler.is_idle()).unwrap_or(true);
-            if idle || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if idle && quiet.is_some() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return idle;
             }
             if let Some(wakes_at) = quiet {
