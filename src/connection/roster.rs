@@ -195,8 +195,13 @@ impl Roster {
         events + self.look_for_room(handle)
     }
 
-    /// Nothing came in a whole sweep: spins a little, calls `prepare`, then sleeps, at most until `deadline`.
-    pub(super) fn rest(&mut self, deadline: Option<Instant>, prepare: impl FnOnce()) -> io::Result<()> {
+    /// Nothing came in a whole sweep: spins a little, then sleeps, at most until `deadline`, unless `prepare` says that
+    /// there is more to prepare.
+    pub(super) fn rest(
+        &mut self,
+        deadline: Option<Instant>,
+        prepare: impl FnOnce() -> bool,
+    ) -> io::Result<()> {
         if !self.owner.is_current() {
             return Ok(());
         }
@@ -215,8 +220,7 @@ impl Roster {
             Spun::Exhausted if spinner.wait() == Wait::Spin => return self.ask_kernel(Some(Duration::ZERO)),
             Spun::Exhausted => {}
         }
-        prepare();
-        if self.await_room() {
+        if !prepare() || self.await_room() {
             return Ok(());
         }
         self.sleeper.arm();
