@@ -158,6 +158,7 @@ impl Listener {
 
     /// Takes in who waits in the queue and goes on with every handshake; returns the first that is complete.
     pub(super) fn drive(&mut self) -> Result<Option<Connection>, AcceptError> {
+        self.disarm();
         self.let_in()?;
         let now = Instant::now();
         let mut index = 0;

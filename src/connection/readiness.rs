@@ -9,7 +9,7 @@ use super::sender::Sender;
 use crate::error::AcceptError;
 use crate::sys;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Instant;
 
 /// A descriptor to wait on in a reactor: it is readable when a half, or a listener, that is armed should be tried again.
@@ -173,12 +173,12 @@ impl Sender {
 
 /// What a reactor waits for on behalf of a listener.
 ///
-/// The members change with every handshake, and a guest that was welcomed takes its socket along, so each time it is armed
-/// the listener puts a fresh set into the one that the reactor knows.
+/// The members change with every handshake, and a guest that was welcomed takes its socket along: so they are in the set
+/// only from arming until the listener goes on with its handshakes.
 pub(super) struct ListenerReadiness {
-    outer: sys::ReadySet,
-    inner: Option<sys::ReadySet>,
-    timer: Option<OwnedFd>,
+    set: sys::ReadySet,
+    timer: sys::Timer,
+    armed: bool,
 }
 
 impl Listener {
@@ -191,20 +191,20 @@ impl Listener {
     /// # Errors
     /// No descriptor is left, or no memory.
     pub fn readiness(&mut self) -> io::Result<Readiness> {
-        let outer = match &self.readiness {
-            Some(readiness) => &readiness.outer,
-            None => &self.readiness.insert(ListenerReadiness::new()?).outer,
+        let readiness = match &self.readiness {
+            Some(readiness) => readiness,
+            None => self.readiness.insert(ListenerReadiness::new()?),
         };
-        outer.share().map(Readiness)
+        readiness.set.share().map(Readiness)
     }
 
     /// Makes the descriptor readable as soon as there is something to do for [`try_accept`](Self::try_accept), at once if
     /// there is something now; see [`readiness`](Self::readiness).
     ///
     /// # Errors
-    /// [`AcceptError::Os`]: no descriptor is left, or no memory. [`AcceptError::Forked`].
+    /// [`AcceptError::Os`]: no memory; the first time, no descriptor is left. [`AcceptError::Forked`].
     /// # Cost
-    /// Three system calls, two more while handshakes are under way, and one for each of those.
+    /// Two system calls, and one for each handshake that is under way; as many when it is tried again.
     pub fn arm(&mut self) -> Result<(), AcceptError> {
         self.check_owner()?;
         self.prepare();
@@ -213,36 +213,44 @@ impl Listener {
             Some(readiness) => readiness,
             None => ListenerReadiness::new().map_err(os)?,
         };
-        let renewed = readiness.renew(self.watched(), self.next_deadline());
+        readiness.clear(self.watched());
+        let filled = readiness.fill(self.watched(), self.next_deadline());
         self.readiness = Some(readiness);
-        renewed.map_err(os)
+        filled.map_err(os)
+    }
+
+    /// Takes out what a reactor waits for, before any of it goes elsewhere.
+    pub(super) fn disarm(&mut self) {
+        if let Some(mut readiness) = self.readiness.take() {
+            readiness.clear(self.watched());
+            self.readiness = Some(readiness);
+        }
     }
 }
 
 impl ListenerReadiness {
     fn new() -> io::Result<Self> {
-        Ok(Self { outer: sys::ReadySet::new()?, inner: None, timer: None })
+        let (set, timer) = (sys::ReadySet::new()?, sys::Timer::new()?);
+        set.add_readable(timer.as_fd())?;
+        Ok(Self { set, timer, armed: false })
     }
 
-    fn renew<'a>(
+    /// Takes members in. One that is ready makes the set ready at once, which is an edge.
+    fn fill<'a>(
         &mut self,
-        members: impl Iterator<Item = BorrowedFd<'a>>,
+        mut members: impl Iterator<Item = BorrowedFd<'a>>,
         deadline: Option<Instant>,
     ) -> io::Result<()> {
-        if let Some(inner) = self.inner.take() {
-            self.outer.remove(inner.as_fd())?;
-        }
-        let inner = sys::ReadySet::new()?;
-        for member in members {
-            inner.add_readable(member)?;
-        }
+        self.armed = true;
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        self.timer = left.map(sys::timer).transpose()?;
-        if let Some(timer) = &self.timer {
-            inner.add_readable(timer.as_fd())?;
+        self.timer.set(left)?;
+        members.try_for_each(|member| self.set.add_readable(member))
+    }
+
+    fn clear<'a>(&mut self, members: impl Iterator<Item = BorrowedFd<'a>>) {
+        if std::mem::take(&mut self.armed) {
+            // What is no member needs no removing.
+            members.for_each(|member| self.set.remove(member));
         }
-        self.outer.add_readable(inner.as_fd())?;
-        self.inner = Some(inner);
-        Ok(())
     }
 }

@@ -39,12 +39,10 @@ impl ReadySet {
         self.add(member, EventFlags::RDHUP)
     }
 
-    /// Takes a member out, whoever else holds its descriptor.
-    ///
-    /// # Errors
-    /// ENOENT for what is no member.
-    pub(crate) fn remove(&self, member: BorrowedFd<'_>) -> io::Result<()> {
-        Ok(epoll::delete(&self.0, member)?)
+    /// Takes a member out, whoever else holds its descriptor; what is none stays out.
+    pub(crate) fn remove(&self, member: BorrowedFd<'_>) {
+        // The only error there can be says that it is no member.
+        let _ = epoll::delete(&self.0, member);
     }
 
     /// Makes another descriptor of the same set.
@@ -66,23 +64,40 @@ impl AsFd for ReadySet {
     }
 }
 
-/// Makes a descriptor that is readable once, and from then on, when `after` has passed.
-///
-/// # Errors
-/// EMFILE, ENFILE, ENOMEM.
-pub(crate) fn timer(after: Duration) -> io::Result<OwnedFd> {
-    let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
-    // Zero would turn it off.
-    let after = after.max(Duration::from_nanos(1));
-    let once = Itimerspec {
-        it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
-        it_value: Timespec {
-            tv_sec: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: after.subsec_nanos().into(),
-        },
-    };
-    rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
-    Ok(timer)
+/// A descriptor that is readable from a moment on.
+#[derive(Debug)]
+pub(crate) struct Timer(OwnedFd);
+
+impl Timer {
+    /// Makes a timer that is not set.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM.
+    pub(crate) fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        Ok(Self(rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?))
+    }
+
+    /// Makes it readable when `after` has passed, or not any more.
+    pub(crate) fn set(&self, after: Option<Duration>) -> io::Result<()> {
+        // Zero would turn it off.
+        let after = after.map_or(Duration::ZERO, |after| after.max(Duration::from_nanos(1)));
+        let once = Itimerspec {
+            it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: Timespec {
+                tv_sec: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: after.subsec_nanos().into(),
+            },
+        };
+        rustix::time::timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once)?;
+        Ok(())
+    }
+}
+
+impl AsFd for Timer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 #[cfg(test)]
@@ -147,15 +162,20 @@ mod tests {
         assert!(!is_readable(&set));
         set.add_readable(ours.as_fd()).unwrap();
         assert!(is_readable(&set) && is_readable(&set.share().unwrap()));
-        set.remove(ours.as_fd()).unwrap();
+        set.remove(ours.as_fd());
+        set.remove(ours.as_fd());
         assert!(!is_readable(&set));
     }
 
     #[test]
-    fn a_timer_is_readable_when_its_time_has_come() {
-        let (late, due) = (timer(Duration::from_secs(3600)).unwrap(), timer(Duration::ZERO).unwrap());
+    fn a_timer_is_readable_when_its_time_has_come_and_not_when_it_is_set_anew() {
+        let (late, due) = (Timer::new().unwrap(), Timer::new().unwrap());
+        late.set(Some(Duration::from_secs(3600))).unwrap();
+        due.set(Some(Duration::ZERO)).unwrap();
         let mut items = [PollItem::readable(late.as_fd()), PollItem::readable(due.as_fd())];
         assert_eq!(poll(&mut items, Some(Duration::from_secs(60))).unwrap(), 1);
         assert!(items[1].is_readable());
+        due.set(None).unwrap();
+        assert_eq!(poll(&mut items, Some(Duration::ZERO)).unwrap(), 0);
     }
 }
