@@ -285,25 +285,72 @@ impl Sender {
     }
 
     fn send_fragments(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), Stop> {
+        let mut sent = 0;
+        let outcome = self.send_rest(message, &mut sent, deadline);
+        if outcome.is_err() {
+            self.leave_unfinished(sent);
+        }
+        outcome
+    }
+
+    /// Sends what is missing of a message of which `sent` bytes were sent, and counts on; for callers that have
+    /// something else to do while there is no room. Until the message is complete nothing else may be sent, or it must be
+    /// left with [`leave_unfinished`](Self::leave_unfinished).
+    ///
+    /// # Errors
+    /// As [`send_deadline`](Self::send_deadline); after a time-out the rest can still be sent.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn send_on(
+        &mut self,
+        message: &[u8],
+        sent: &mut usize,
+        deadline: Instant,
+    ) -> Result<(), SendTimeoutError> {
+        if message.len() <= self.producer.payload_bytes_max() {
+            return self.send_deadline(message, deadline);
+        }
+        if message.len() > self.parts.message_bytes_max {
+            return Err(SendTimeoutError::TooLarge { len: message.len(), max: self.parts.message_bytes_max });
+        }
+        self.send_rest(message, sent, Some(deadline)).map_err(Stop::into_timeout_error)
+    }
+
+    /// Gives up a message of which `sent` bytes were sent.
+    pub(crate) fn leave_unfinished(&mut self, sent: usize) {
+        // What an earlier message owes stays owed.
+        self.owes_abandon |= sent > 0;
+    }
+
+    /// Asks whether sending makes sense, the kernel included.
+    ///
+    /// # Errors
+    /// Why not.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn look_after_peer(&mut self) -> Result<(), CloseReason> {
+        self.link.look_after_peer();
+        self.check()?;
+        if self.parts.waker.is_closed() {
+            return Err(self.end(CloseReason::PeerClosed));
+        }
+        Ok(())
+    }
+
+    fn send_rest(&mut self, message: &[u8], sent: &mut usize, deadline: Option<Instant>) -> Result<(), Stop> {
         let part_bytes = self.producer.payload_bytes_max();
-        let last = message.len().div_ceil(part_bytes) - 1;
-        for (index, part) in message.chunks(part_bytes).enumerate() {
-            let reservation = match self.reserve_until(part.len(), 1, deadline) {
-                Ok(reservation) => reservation,
-                Err(stop) => {
-                    // What an earlier message owes stays owed.
-                    self.owes_abandon |= index > 0;
-                    return Err(stop);
-                }
-            };
-            let kind = match index {
+        while *sent < message.len() {
+            let rest = &message[*sent..];
+            let part = &rest[..rest.len().min(part_bytes)];
+            let reservation = self.reserve_until(part.len(), 1, deadline)?;
+            let last = part.len() == rest.len();
+            let kind = match *sent {
                 0 => Kind::FragmentFirst,
-                _ if index == last => Kind::FragmentLast,
+                _ if last => Kind::FragmentLast,
                 _ => Kind::FragmentMiddle,
             };
             self.producer.write(&reservation, part);
             self.producer.stage(reservation, kind, part.len());
-            self.publish(u64::from(index == last), part.len());
+            self.publish(u64::from(last), part.len());
+            *sent += part.len();
             crash::point("fragments.between");
         }
         Ok(())

@@ -32,6 +32,8 @@ pub enum CloseReason {
         /// Process id as the kernel reported it at the handshake; a name for logs, never an identity.
         pid: u32,
     },
+    /// The peer's process lives, but said nothing for so long that it counts as dead; see the heartbeat of a client.
+    PeerSilent,
     /// The peer broke the protocol. It was disconnected; nothing of the bad record was delivered.
     Violation(Violation),
     /// The handle was created before a `fork` and is used in the child. Connect anew there.
@@ -50,6 +52,9 @@ impl fmt::Display for CloseReason {
             Self::PeerDied { pid } => {
                 write!(f, "the peer (process {pid}) died without closing; connect again to go on")
             }
+            Self::PeerSilent => f.write_str(
+                "the peer has not answered pings, so it counts as dead; is its process stopped or blocked?",
+            ),
             Self::Violation(violation) => write!(f, "{violation}; the connection was ended, connect again"),
             Self::Forked => f.write_str(
                 "this handle belongs to the parent process; a child made by fork must connect for itself",

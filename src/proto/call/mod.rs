@@ -16,6 +16,13 @@
 //! | both, type 6: going away | nothing; no new requests, those in flight are answered |
 //!
 //! The types from `0xFF00` on belong to the protocol.
+//!
+//! Ids of requests grow. A stream ends with its last frame, whose body is its last part unless it is empty. A part costs as
+//! many bytes of the window as it has, 64 at least, and the last one nothing; while the window is open at all, a part may go
+//! beyond it. A call that was cancelled counts as in flight no more; it may be answered or not. The answer may also have
+//! crossed the cancel, so the client lets it pass.
+
+pub(crate) mod client;
 
 use super::frame::{Header, flag};
 use crate::error::call::FrameError;
