@@ -307,7 +307,7 @@ fn a_client_that_never_reads_holds_up_nobody_and_costs_a_bounded_amount() {
             Err(TrySendError::Full) => break,
             Err(error) => panic!("{error}"),
         }
-        if sent % 100 == 0 {
+        if sent.is_multiple_of(100) {
             good.ask(kind::ECHO, sent, b"served");
             assert_eq!(good.hear_response(sent), b"served");
         }
