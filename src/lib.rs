@@ -8,6 +8,8 @@
 //! - [`Listener::bind`] and [`connect`] make connections; [`pair`] makes one within a process.
 //! - [`Connection`] sends and receives; [`Connection::split`] gives the two halves to two threads.
 //! - [`Group`] serves many clients from one thread.
+//! - [`ByteStream`] is what a socket is, for code that was written for one.
+//! - [`Receiver::readiness`] waits in a reactor of your own.
 //! - [`Config`] has the settings: ring size, waiting, limits, who may connect.
 //!
 //! # Examples
@@ -35,14 +37,20 @@ mod ring;
 mod shm;
 #[cfg(not(loom))]
 mod sys;
+#[cfg(all(feature = "tokio", not(loom)))]
+#[path = "aio/mod.rs"]
+pub mod tokio;
 mod wait;
 
+#[cfg(all(feature = "tonic", not(loom)))]
+pub use self::tokio::tonic;
 #[cfg(not(loom))]
 pub use config::{Config, Profile};
 #[cfg(not(loom))]
 pub use connection::{
-    Armed, Claim, Connection, Event, Group, Incoming, Listener, Member, MemberId, Message, Messages,
-    PeerCred, Readiness, Receiver, Sender, connect, pair, runtime_directory,
+    Armed, ByteListener, ByteReader, ByteStream, ByteWriter, Claim, Connection, Event, Group, Incoming,
+    Listener, Member, MemberId, Message, Messages, PeerCred, Readiness, Receiver, Sender, connect, pair,
+    runtime_directory,
 };
 #[cfg(feature = "crash-points")]
 pub use crash::POINTS as CRASH_POINTS;

@@ -1,5 +1,6 @@
 //! Connections: a socket that authenticates, tells of death and rings, and a segment from each side.
 
+mod bytes;
 mod claim;
 mod client;
 mod endpoint;
@@ -12,7 +13,12 @@ mod readiness;
 mod receiver;
 mod sender;
 mod setup;
+#[cfg(feature = "tokio")]
+mod tasks;
 
+#[cfg(feature = "tokio")]
+pub(crate) use bytes::Rest;
+pub use bytes::{ByteListener, ByteReader, ByteStream, ByteWriter};
 pub use claim::Claim;
 pub use client::{connect, pair};
 pub use group::{Event, Group, Member, MemberId};
@@ -21,6 +27,8 @@ pub use listener::{Incoming, Listener};
 pub use message::Message;
 pub use name::runtime_directory;
 pub use readiness::{Armed, Readiness};
+#[cfg(feature = "tokio")]
+pub(crate) use receiver::Place;
 pub use receiver::{Messages, Receiver};
 pub use sender::Sender;
 

@@ -289,28 +289,58 @@ impl Sender {
     }
 
     fn send_fragments(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), Stop> {
-        let part_bytes = self.producer.payload_bytes_max();
-        let last = message.len().div_ceil(part_bytes) - 1;
-        for (index, part) in message.chunks(part_bytes).enumerate() {
-            let reservation = match self.reserve_until(part.len(), 1, deadline) {
-                Ok(reservation) => reservation,
+        let mut sent = 0;
+        while sent < message.len() {
+            let part_bytes = self.producer.payload_bytes_max().min(message.len() - sent);
+            let step = self
+                .reserve_until(part_bytes, 1, deadline)
+                .map(|reservation| self.send_fragment(message, sent, reservation));
+            match step {
+                Ok(bytes) => sent += bytes,
                 Err(stop) => {
-                    // What an earlier message owes stays owed.
-                    self.owes_abandon |= index > 0;
+                    self.give_up(message, sent);
                     return Err(stop);
                 }
-            };
-            let kind = match index {
-                0 => Kind::FragmentFirst,
-                _ if index == last => Kind::FragmentLast,
-                _ => Kind::FragmentMiddle,
-            };
-            self.producer.write(&reservation, part);
-            self.producer.stage(reservation, kind, part.len());
-            self.publish(u64::from(index == last), part.len());
-            crash::point("fragments.between");
+            }
         }
         Ok(())
+    }
+
+    /// Sends what comes after the first `sent` bytes of a message, as far as one record holds it, if there is room now;
+    /// returns how many bytes that was.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn try_send_part(&mut self, message: &[u8], sent: usize) -> Result<usize, TrySendError> {
+        if message.len() <= self.record_bytes_max() {
+            return self.try_send(message).map(|()| message.len());
+        }
+        if message.len() > self.parts.message_bytes_max {
+            return Err(TrySendError::TooLarge { len: message.len(), max: self.parts.message_bytes_max });
+        }
+        let part_bytes = self.producer.payload_bytes_max().min(message.len() - sent);
+        let reservation = self.try_reserve(part_bytes, 1)?;
+        Ok(self.send_fragment(message, sent, reservation))
+    }
+
+    /// Fills a reservation with what comes after the first `sent` bytes of a message; returns how many bytes that was.
+    fn send_fragment(&mut self, message: &[u8], sent: usize, reservation: Reservation) -> usize {
+        let part = &message[sent..sent + reservation.len()];
+        let last = sent + part.len() == message.len();
+        let kind = match sent {
+            0 => Kind::FragmentFirst,
+            _ if last => Kind::FragmentLast,
+            _ => Kind::FragmentMiddle,
+        };
+        self.producer.write(&reservation, part);
+        self.producer.stage(reservation, kind, part.len());
+        self.publish(u64::from(last), part.len());
+        crash::point("fragments.between");
+        part.len()
+    }
+
+    /// Takes note that a message ends after `sent` bytes: the receiver must be told, unless it has none or all of them.
+    pub(crate) fn give_up(&mut self, message: &[u8], sent: usize) {
+        // What an earlier message owes stays owed.
+        self.owes_abandon |= 0 < sent && sent < message.len();
     }
 
     /// Tells the receiver to forget the fragments of a message that was given up.
@@ -394,6 +424,15 @@ impl Sender {
         }
         if self.ended.is_some() || self.link.is_hung_up() {
             return Err(self.reason());
+        }
+        Ok(())
+    }
+
+    /// Says whether anybody will read, which a send by itself finds out only afterwards.
+    pub(crate) fn check_reader(&mut self) -> Result<(), CloseReason> {
+        self.check()?;
+        if self.parts.waker.is_closed() {
+            return Err(self.end(CloseReason::PeerClosed));
         }
         Ok(())
     }
@@ -502,7 +541,7 @@ impl Sender {
 }
 
 /// Says whether there is room for `len` bytes, or the attempt would bring other news.
-fn is_worth_a_try(producer: &mut Producer, waker: &Waker, len: usize, align: u64) -> bool {
+pub(super) fn is_worth_a_try(producer: &mut Producer, waker: &Waker, len: usize, align: u64) -> bool {
     !matches!(producer.reserve(len, align), Err(NoRoom::Full)) || waker.is_closed()
 }
 

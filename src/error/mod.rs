@@ -2,6 +2,7 @@
 //!
 //! Every message says what happened, with numbers, why, and what to do.
 
+mod as_io;
 mod setup;
 
 pub use setup::*;

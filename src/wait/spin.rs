@@ -39,9 +39,9 @@ pub(crate) enum Spun {
 #[derive(Debug, Clone)]
 pub(crate) struct Spinner {
     wait: Wait,
-    budget: Duration,
+    pub(super) budget: Duration,
     /// A yield took long, so others want this core.
-    crowded: bool,
+    pub(super) crowded: bool,
 }
 
 impl Spinner {
@@ -99,14 +99,20 @@ impl Spinner {
                 return Spun::Exhausted;
             }
             if now - yielded >= YIELD_INTERVAL || self.crowded && !sleeps_if_crowded {
-                sys::yield_now();
-                yielded = Instant::now();
-                self.crowded = yielded - now >= CROWDED_YIELD;
+                yielded = self.give_way(now);
                 if self.crowded && sleeps_if_crowded {
                     return if ready() { Spun::Ready } else { Spun::Exhausted };
                 }
             }
         }
+    }
+
+    /// Lets others have the core, and finds out whether any wanted it; returns the time afterwards.
+    pub(super) fn give_way(&mut self, now: Instant) -> Instant {
+        sys::yield_now();
+        let yielded = Instant::now();
+        self.crowded = yielded - now >= CROWDED_YIELD;
+        yielded
     }
 }
 
@@ -117,7 +123,7 @@ pub(crate) fn pause(pauses: u32) {
     }
 }
 
-fn look(ready: &mut impl FnMut() -> bool, rounds: u32) -> bool {
+pub(super) fn look(ready: &mut impl FnMut() -> bool, rounds: u32) -> bool {
     for _ in 0..rounds {
         if ready() {
             return true;
@@ -163,7 +169,7 @@ fn wake_round_trip() -> Option<Duration> {
 }
 
 /// Looks between two readings of the clock, and when a deadline is to be met.
-const LOOKS_PER_ROUND: u32 = 32;
+pub(super) const LOOKS_PER_ROUND: u32 = 32;
 const LOOKS_BEFORE_DEADLINE: u32 = 8;
 /// Spinning for less than a few wakes makes processes that share cores fall asleep on each other.
 const BUDGET_WAKES: u32 = 4;
@@ -172,7 +178,7 @@ const BUDGET_MAX: Duration = Duration::from_micros(100);
 /// A spinner that never sleeps looks after its peer this often.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(1);
 /// Give way this often; the kernel returns at once when nobody wants the core.
-const YIELD_INTERVAL: Duration = Duration::from_micros(5);
+pub(super) const YIELD_INTERVAL: Duration = Duration::from_micros(5);
 /// A yield that took this long let somebody else run.
 const CROWDED_YIELD: Duration = Duration::from_micros(2);
 /// On a crowded machine the budget shrinks to this share.

@@ -9,6 +9,8 @@ pub(crate) mod names;
 pub(crate) mod poll;
 mod probe;
 mod process;
+#[cfg(feature = "tokio")]
+mod reactor;
 pub(crate) mod readiness;
 pub(crate) mod socket;
 pub(crate) mod suspect;
@@ -21,6 +23,8 @@ pub(crate) use memory::*;
 pub(crate) use poll::*;
 pub use probe::*;
 pub use process::*;
+#[cfg(feature = "tokio")]
+pub(crate) use reactor::*;
 pub(crate) use readiness::*;
 pub(crate) use socket::*;
 pub(crate) use suspect::*;
