@@ -7,7 +7,9 @@ mod common;
 use common::{DEADLINE, Peer, check, hang_guard, message, scratch_dir, wait_until};
 use grpc_greeter::{GreeterClient, GreeterServer, Hello, PoliteGreeter};
 use ringway::tokio::ByteListener;
+use std::cell::RefCell;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
@@ -19,17 +21,19 @@ fn peer_process() {
 }
 
 /// Starts a server, and runs `calls` with a client of it.
-fn served<F: Future<Output = ()>>(calls: impl FnOnce(GreeterClient<Channel>, Peer, String) -> F) {
+fn served<F: Future<Output = ()>>(
+    calls: impl FnOnce(GreeterClient<Channel>, Rc<RefCell<Peer>>, String) -> F,
+) {
     let _guard = hang_guard();
     let scratch = scratch_dir();
     let socket = scratch.socket("greeter");
-    let peer = spawn_server(&socket);
+    let peer = Rc::new(RefCell::new(spawn_server(&socket)));
     block_on(async {
         let channel = endpoint().connect_with_connector(ringway::tonic::connector(&socket)).await.unwrap();
         let client = GreeterClient::new(channel)
             .max_decoding_message_size(64 << 20)
             .max_encoding_message_size(64 << 20);
-        calls(client, peer, socket).await;
+        calls(client, Rc::clone(&peer), socket).await;
     });
 }
 
@@ -58,7 +62,7 @@ fn hello(number: u64, len: usize) -> Hello {
 
 #[test]
 fn unary_calls_bring_the_payload_back() {
-    served(|mut client, _peer, _| async move {
+    served(|mut client, _, _| async move {
         for number in 0..300 {
             let len = if number % 100 == 99 { 3_000_000 } else { 100 };
             let greeting = client.greet(hello(number, len)).await.unwrap().into_inner();
@@ -70,7 +74,7 @@ fn unary_calls_bring_the_payload_back() {
 
 #[test]
 fn an_error_of_the_service_comes_back_as_one() {
-    served(|mut client, _peer, _| async move {
+    served(|mut client, _, _| async move {
         let status = client.greet(Hello::default()).await.unwrap_err();
         assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "who is there?"));
         client.greet(hello(1, 10)).await.unwrap();
@@ -79,7 +83,7 @@ fn an_error_of_the_service_comes_back_as_one() {
 
 #[test]
 fn a_client_streams() {
-    served(|mut client, _peer, _| async move {
+    served(|mut client, _, _| async move {
         let hellos = tokio_stream::iter((0..200).map(|number| hello(number, 8_000)));
         let greeting = client.greet_all(hellos).await.unwrap().into_inner();
         assert_eq!(greeting.number, 200);
@@ -92,7 +96,7 @@ fn a_client_streams() {
 
 #[test]
 fn a_server_streams() {
-    served(|mut client, _peer, _| async move {
+    served(|mut client, _, _| async move {
         let many = Hello { times: 1_000, ..hello(4, 2_000) };
         let mut greetings = client.greet_again(many).await.unwrap().into_inner();
         for number in 0..1_000 {
@@ -106,7 +110,7 @@ fn a_server_streams() {
 
 #[test]
 fn both_sides_stream_in_turn() {
-    served(|mut client, _peer, _| async move {
+    served(|mut client, _, _| async move {
         let (tell, hellos) = mpsc::channel(1);
         tell.send(hello(0, 50)).await.unwrap();
         let mut greetings = client.greet_each(ReceiverStream::new(hellos)).await.unwrap().into_inner();
@@ -124,7 +128,7 @@ fn both_sides_stream_in_turn() {
 
 #[test]
 fn many_calls_at_once_share_a_connection() {
-    served(|client, _peer, _| async move {
+    served(|client, _, _| async move {
         let calls: Vec<_> = (0..100)
             .map(|number| {
                 let mut client = client.clone();
@@ -143,13 +147,13 @@ fn many_calls_at_once_share_a_connection() {
 
 #[test]
 fn a_server_killed_in_the_middle_of_a_stream_is_an_error_and_its_successor_is_found() {
-    served(|mut client, mut peer, socket| async move {
+    served(|mut client, peer, socket| async move {
         let endless = Hello { times: u64::MAX, ..hello(4, 1_000) };
         let mut greetings = client.greet_again(endless).await.unwrap().into_inner();
         for _ in 0..10 {
             greetings.message().await.unwrap().unwrap();
         }
-        peer.kill9();
+        peer.borrow_mut().kill9();
         let end = async {
             loop {
                 match greetings.message().await {
@@ -169,7 +173,7 @@ fn a_server_killed_in_the_middle_of_a_stream_is_an_error_and_its_successor_is_fo
 
 #[test]
 fn clients_that_say_nothing_or_nonsense_do_not_end_the_server() {
-    served(|mut client, _peer, socket| async move {
+    served(|mut client, _, socket| async move {
         use std::io::Write;
         let silent = UnixStream::connect(&socket).unwrap();
         let mut liar = UnixStream::connect(&socket).unwrap();
