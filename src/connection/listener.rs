@@ -40,13 +40,17 @@ pub struct Listener {
     config: Config,
     tables: Arc<Endpoint>,
     guests: Vec<Guest>,
+    /// What is waited for: the queue, and those who have not said hello.
+    epoll: sys::Epoll,
     owner: sys::ForkToken,
     wake_cost: Duration,
-    /// The segment for the next client, made ahead.
-    spare: Option<Segment>,
+    /// Segments for the next clients, made ahead.
+    warm: Vec<Segment>,
     /// Descriptors ran out: leave the queue alone until then.
     resting_until: Option<Instant>,
     refused: u64,
+    /// Makes the set readable for a reactor when something must be done although nothing arrived.
+    pub(super) timer: Option<sys::Timer>,
 }
 
 impl Listener {
@@ -111,25 +115,35 @@ impl Listener {
             if let Some(connection) = self.drive()? {
                 return Ok(connection);
             }
-            let now = Instant::now();
-            if deadline.is_some_and(|deadline| now >= deadline) {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(AcceptError::Timeout);
             }
-            self.prepare();
-            let until = self.next_deadline().into_iter().chain(deadline).min();
-            let mut items = Vec::with_capacity(1 + self.guests.len());
-            self.watch(&mut items);
-            let timeout = until.map(|until| until.saturating_duration_since(now));
-            sys::poll(&mut items, timeout)
-                .map_err(|source| AcceptError::Os { action: "wait for clients", source })?;
+            self.wait(deadline)?;
         }
     }
 
-    /// Makes the segment for the next client while nobody waits for it. Nobody else ever had it.
-    pub(super) fn prepare(&mut self) {
-        if self.spare.is_none() {
+    /// Waits until there is something to [`drive`](Self::drive), at most until `deadline`.
+    pub(super) fn wait(&mut self, deadline: Option<Instant>) -> Result<(), AcceptError> {
+        let until = self.next_deadline().into_iter().chain(deadline).min();
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        // Between two segments it looks whether somebody waits already.
+        let timeout = if self.prepare() { left } else { Some(Duration::ZERO) };
+        let waited = self.epoll.wait(timeout).map(drop);
+        waited.map_err(|source| AcceptError::Os { action: "wait for clients", source })
+    }
+
+    /// Makes a segment for a client to come while nobody waits for it; says whether that was all. Nobody else ever had it.
+    pub(super) fn prepare(&mut self) -> bool {
+        if self.warm.len() >= self.config.warm_segments {
+            return true;
+        }
+        match create_segment(&self.config) {
+            Ok(segment) => {
+                self.warm.push(segment);
+                self.warm.len() >= self.config.warm_segments
+            }
             // What cannot be had now is asked for again, and reported, when somebody needs it.
-            self.spare = create_segment(&self.config).ok();
+            Err(_) => true,
         }
     }
 
@@ -137,12 +151,19 @@ impl Listener {
         if self.owner.is_current() { Ok(()) } else { Err(AcceptError::Forked) }
     }
 
-    /// Adds what must be waited for: the queue, and those who have not said hello.
-    pub(super) fn watch<'a>(&'a self, items: &mut Vec<sys::PollItem<'a>>) {
-        if self.resting_until.is_none() {
-            items.push(sys::PollItem::readable(self.socket()));
-        }
-        items.extend(self.guests.iter().map(|guest| sys::PollItem::readable(guest.socket())));
+    /// Returns what is readable while there is something to [`drive`](Self::drive).
+    pub(super) fn doorway(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+
+    /// Makes another descriptor of [`doorway`](Self::doorway).
+    pub(super) fn share_set(&self) -> io::Result<sys::Epoll> {
+        self.epoll.share()
+    }
+
+    /// Ends waiting, too, when there is something to read here.
+    pub(super) fn watch_outside(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.epoll.watch(fd, OUTSIDE)
     }
 
     /// Returns when something must be done although nothing arrived.
@@ -152,27 +173,30 @@ impl Listener {
 
     /// Takes in who waits in the queue and goes on with every handshake; returns the first that is complete.
     pub(super) fn drive(&mut self) -> Result<Option<Connection>, AcceptError> {
+        if let Some(timer) = &self.timer {
+            timer.stop();
+        }
         self.let_in()?;
         let now = Instant::now();
         let mut index = 0;
         while index < self.guests.len() {
             if self.guests[index].is_expired(now) {
-                self.guests.swap_remove(index);
+                self.take_guest(index);
                 self.refused += 1;
                 continue;
             }
             match self.guests[index].read_hello() {
                 Ok(None) => index += 1,
                 Ok(Some((terms, files))) => {
-                    let guest = self.guests.swap_remove(index);
-                    let Self { config, tables, wake_cost, spare, .. } = self;
-                    match guest.welcome(terms, files, config, tables, *wake_cost, spare) {
+                    let guest = self.take_guest(index);
+                    let Self { config, tables, wake_cost, warm, .. } = self;
+                    match guest.welcome(terms, files, config, tables, *wake_cost, warm) {
                         Ok(connection) => return Ok(Some(connection)),
                         Err(_) => self.refused += 1,
                     }
                 }
                 Err(trouble) => {
-                    let guest = self.guests.swap_remove(index);
+                    let guest = self.take_guest(index);
                     self.refused += 1;
                     if let Trouble::Unacceptable(refusal) = trouble {
                         guest.refuse(refusal);
@@ -189,9 +213,11 @@ impl Listener {
         if self.resting_until.is_some_and(|until| now < until) {
             return Ok(());
         }
-        self.resting_until = None;
+        if self.resting_until.take().is_some() {
+            self.mute_queue(false)?;
+        }
         for _ in 0..LET_IN_AT_ONCE {
-            if !self.has_room(now) {
+            if !self.has_room(now)? {
                 return Ok(());
             }
             match sys::accept(self.socket()) {
@@ -199,11 +225,15 @@ impl Listener {
                 Ok(Some(socket)) => {
                     let guest = Guest::new(socket, now + self.config.handshake_timeout);
                     self.limit_half_open(guest.uid(), now);
+                    if self.epoll.watch(guest.socket(), GUEST).is_err() {
+                        // The user has no watches left. This client tries again, as after any hang-up.
+                        self.refused += 1;
+                        return self.rest_until(now + DESCRIPTOR_REST);
+                    }
                     self.guests.push(guest);
                 }
                 Err(error) if sys::is_out_of_descriptors(&error) => {
-                    self.resting_until = Some(now + DESCRIPTOR_REST);
-                    return Ok(());
+                    return self.rest_until(now + DESCRIPTOR_REST);
                 }
                 Err(source) => return Err(AcceptError::Os { action: "accept a client", source }),
             }
@@ -212,13 +242,13 @@ impl Listener {
     }
 
     /// Says whether one more may come in: there is a place, or somebody who had time enough to say hello can go for it.
-    fn has_room(&mut self, now: Instant) -> bool {
+    fn has_room(&mut self, now: Instant) -> Result<bool, AcceptError> {
         let room = self.guests.len() < HALF_OPEN_MAX || self.turn_out(None, now);
         if !room {
             // They wait in the kernel's queue, which nobody can be turned out of.
-            self.resting_until = Some(now + HELLO_GRACE);
+            self.rest_until(now + HELLO_GRACE)?;
         }
-        room
+        Ok(room)
     }
 
     /// Keeps one user from taking all places.
@@ -239,9 +269,41 @@ impl Listener {
         let Some((index, _)) = oldest.filter(|(_, guest)| guest.deadline() <= now + patience_left) else {
             return false;
         };
-        self.guests.swap_remove(index);
+        self.take_guest(index);
         self.refused += 1;
         true
+    }
+
+    fn take_guest(&mut self, index: usize) -> Guest {
+        let guest = self.guests.swap_remove(index);
+        self.epoll.unwatch(guest.socket());
+        guest
+    }
+
+    /// Leaves the queue alone until then.
+    fn rest_until(&mut self, until: Instant) -> Result<(), AcceptError> {
+        self.resting_until = Some(until);
+        self.mute_queue(true)
+    }
+
+    fn mute_queue(&self, muted: bool) -> Result<(), AcceptError> {
+        let changed = self.epoll.mute(self.socket(), QUEUE, muted);
+        changed.map_err(|source| AcceptError::Os { action: "watch the queue of clients", source })
+    }
+
+    /// Leaves it to others to touch the segments, on processors nearer to their use; says whether anything is to be touched.
+    pub(super) fn leave_prefault(&mut self) -> bool {
+        std::mem::take(&mut self.config.prefault)
+    }
+
+    /// Leaves the queue alone for a moment: something failed there.
+    pub(super) fn back_off(&mut self) {
+        // If not even that goes, the queue is looked at again at once.
+        let _ = self.rest_until(Instant::now() + DESCRIPTOR_REST);
+    }
+
+    pub(super) fn tables(&self) -> Arc<Endpoint> {
+        Arc::clone(&self.tables)
     }
 
     pub(super) fn worker_line(&self) -> Option<(u64, SharedWord<Own>)> {
@@ -269,7 +331,8 @@ impl Config {
     /// removed on the way.
     ///
     /// # Errors
-    /// [`BindError`]: the name is in use, something else lies in its place, or the directory is not safe to use.
+    /// [`BindError`]: the name is in use, something else lies in its place, the directory is not safe to use, or
+    /// [`connections_max`](Self::connections_max) needs more descriptors than the process may have.
     /// # Cost
     /// About 1 ms the first time in a process: what a wake costs on this machine is measured once.
     pub fn bind(&self, name: &str) -> Result<Listener, BindError> {
@@ -286,11 +349,14 @@ impl Config {
                 BindError::Occupied { path, what }
             }
         })?;
-        let tables = Endpoint::new(self.connections_max)
+        let tables = Endpoint::new(self.reserve_descriptors()?)
             .map_err(|error| os("create the endpoint segment for", error))?;
         let owner = sys::ForkToken::current().map_err(|error| os("set up the fork check for", error))?;
         let wake_cost = wait::measure_wake_cost();
+        let epoll = sys::Epoll::new().map_err(|error| os("make the set of descriptors for", error))?;
         let bound = bind_in(&directory, &place, self.is_shared())?;
+        let watched = epoll.watch(bound.socket.as_fd(), QUEUE);
+        watched.map_err(|error| os("watch", error))?;
         Ok(Listener {
             bound,
             directory,
@@ -298,11 +364,29 @@ impl Config {
             config: self.clone(),
             tables: Arc::new(tables),
             guests: Vec::new(),
+            epoll,
             owner,
             wake_cost,
-            spare: None,
+            warm: Vec::new(),
             resting_until: None,
             refused: 0,
+            timer: None,
+        })
+    }
+
+    /// Returns for how many connections there are descriptors, after raising the soft limit if that is too low.
+    fn reserve_descriptors(&self) -> Result<usize, BindError> {
+        let (soft, hard) = sys::descriptor_limit();
+        let wanted = self.connections_within(u64::MAX).unwrap_or(usize::MAX);
+        if self.connections_within(soft) == Ok(wanted) {
+            return Ok(wanted);
+        }
+        // Who may not raise it has to do with the soft limit.
+        let limit = sys::raise_descriptor_limit().map_or(soft, |(soft, _)| soft);
+        self.connections_within(limit).map_err(|needed| BindError::Descriptors {
+            connections_max: wanted,
+            needed,
+            limit: limit.min(hard),
         })
     }
 }
@@ -349,6 +433,10 @@ impl Iterator for Incoming<'_> {
     }
 }
 
+/// Numbers in the set of descriptors.
+const QUEUE: u64 = 0;
+const GUEST: u64 = 1;
+const OUTSIDE: u64 = 2;
 const SOCKET_MODE_PRIVATE: u32 = 0o600;
 const SOCKET_MODE_SHARED: u32 = 0o666;
 /// As many as the kernel lets wait by default.

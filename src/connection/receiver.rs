@@ -2,10 +2,13 @@
 
 use super::link::{Link, PeerCred};
 use super::message::Message;
+use super::readiness::Armed;
 use crate::error::{CloseReason, RecvError, RecvTimeoutError, TryRecvError, Violation};
 use crate::metrics::{ReceiveCounters, Stats};
 use crate::ring::{Assembly, Consumer, Polled, Record, Step};
+use crate::shm::{Peer, SharedWord};
 use crate::wait::{Look, Parked, Sleeper, Spinner, Spun, Wait, Waker, pause};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,9 +20,9 @@ use std::time::{Duration, Instant};
 /// Dropping it tells the peer that nobody will read any more.
 #[must_use]
 pub struct Receiver {
-    consumer: Consumer,
-    link: Arc<Link>,
-    parts: ReceiverParts,
+    pub(super) consumer: Consumer,
+    pub(super) link: Arc<Link>,
+    pub(super) parts: ReceiverParts,
     assembly: Assembly,
     /// The message taken last; private memory, reused.
     scratch: Vec<u8>,
@@ -33,6 +36,8 @@ pub struct Receiver {
     misses: u32,
     seen_at_miss: u64,
     ended: Option<CloseReason>,
+    /// A sleep was announced and nobody has looked at the doorbell since.
+    pub(super) armed: bool,
 }
 
 /// What a receiver is made of beside ring and link.
@@ -62,7 +67,7 @@ enum Nothing {
 }
 
 /// Why a wait ended without anything to look at.
-enum Stop {
+pub(super) enum Stop {
     Timeout,
     Closed(CloseReason),
 }
@@ -82,6 +87,7 @@ impl Receiver {
             misses: 0,
             seen_at_miss: 0,
             ended: None,
+            armed: false,
         };
         receiver.plain = receiver.is_plain();
         receiver
@@ -368,7 +374,7 @@ impl Receiver {
     }
 
     #[inline(never)]
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         if self.consumer.release() && self.parts.waker.look() == Look::Ring {
             self.parts.counters.bells.add(1);
             self.link.ring_space();
@@ -378,6 +384,11 @@ impl Receiver {
     /// Says whether a look at the ring would bring news: a record, or the end.
     pub(super) fn is_ready(&self) -> bool {
         self.consumer.is_ready() || self.consumer.is_closed()
+    }
+
+    /// Says whether there is somebody to wait for: neither an end that was reported nor one that will be.
+    pub(super) fn may_wait(&self) -> bool {
+        self.link.is_fit() && self.ended.is_none()
     }
 
     /// Says whether the ring was found empty in the middle of a stream: then it is left alone for a while.
@@ -403,18 +414,21 @@ impl Receiver {
             }
             Spun::Exhausted => {}
         }
-        parts.sleeper.arm();
-        if ready() {
-            parts.sleeper.disarm();
+        if self.arm() == Armed::Ready {
             return Ok(());
         }
-        parts.counters.sleeps.add(1);
-        let parked = link.park_for_data(deadline);
-        parts.sleeper.disarm();
+        let parked = self.link.park_for_data(deadline);
+        self.parts.sleeper.disarm();
+        self.armed = false;
+        self.note(parked)
+    }
+
+    /// Takes note of what a look at the doorbell and the peer brought.
+    pub(super) fn note(&mut self, parked: io::Result<Parked>) -> Result<(), Stop> {
         match parked {
             Ok(Parked::TimedOut) => Err(Stop::Timeout),
             Ok(Parked::Rung { bytes }) => {
-                parts.counters.doorbell_bytes.add(bytes as u64);
+                self.parts.counters.doorbell_bytes.add(bytes as u64);
                 Ok(())
             }
             Ok(Parked::HungUp) => Ok(()),
@@ -437,6 +451,16 @@ impl Receiver {
     /// Leaves sleeping to a worker: the peer looks at the worker's line from now on.
     pub(super) fn delegate(&mut self, worker: u64) {
         self.parts.sleeper.delegate(worker);
+    }
+
+    /// Asks for no doorbell at all: nobody will look at the ring for a while.
+    pub(super) fn look_away(&mut self) {
+        self.parts.sleeper.disarm();
+    }
+
+    /// Views the word that changes when there is something to receive.
+    pub(super) fn header_word(&self) -> SharedWord<Peer> {
+        self.consumer.header_word()
     }
 }
 

@@ -2,11 +2,13 @@
 
 use super::claim::Claim;
 use super::link::{Link, PeerCred};
+use super::readiness::Armed;
 use crate::crash;
 use crate::error::{CloseReason, SendError, SendTimeoutError, TrySendError};
 use crate::metrics::{SendCounters, Stats};
 use crate::ring::{Kind, NoRoom, Producer, Reservation};
 use crate::wait::{Look, Parked, Sleeper, Spinner, Spun, Wait, Waker};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,8 +24,12 @@ pub struct Sender {
     pub(super) link: Arc<Link>,
     pub(super) parts: SenderParts,
     /// Fragments of a message were sent that will not be completed; the receiver must be told first.
-    owes_abandon: bool,
+    pub(super) owes_abandon: bool,
     ended: Option<CloseReason>,
+    /// A sleep was announced and nobody has looked at the doorbell since.
+    pub(super) armed: bool,
+    /// Length of the message for which there was no room last.
+    refused_len: usize,
 }
 
 /// What a sender is made of beside ring and link.
@@ -38,7 +44,7 @@ pub(super) struct SenderParts {
 }
 
 /// Why a send that may wait gave up.
-enum Stop {
+pub(super) enum Stop {
     Timeout,
     TooLarge { len: usize, max: usize },
     NoMemory { errno: i32 },
@@ -47,7 +53,7 @@ enum Stop {
 
 impl Sender {
     pub(super) fn new(producer: Producer, link: Arc<Link>, parts: SenderParts) -> Self {
-        Self { producer, link, parts, owes_abandon: false, ended: None }
+        Self { producer, link, parts, owes_abandon: false, ended: None, armed: false, refused_len: 0 }
     }
 
     /// Sends a message if there is room for it now.
@@ -270,6 +276,31 @@ impl Sender {
         if self.link.is_ours() { self.parts.counters.messages.get() } else { 0 }
     }
 
+    /// Allocates and touches the ring from this thread.
+    pub(super) fn prefault(&mut self) {
+        self.producer.prefault();
+    }
+
+    /// Says whether there is room now for the message that was refused last, or nobody left to make any.
+    pub(super) fn has_room(&mut self) -> bool {
+        !matches!(self.producer.reserve(self.refused_len, 1), Err(NoRoom::Full))
+            || self.parts.waker.is_closed()
+    }
+
+    /// Asks the receiver to ring "there is space", unless it was asked already, and looks once more. `true`: there is
+    /// room; else the space doorbell will ring.
+    pub(super) fn await_room(&mut self) -> bool {
+        if !self.parts.sleeper.is_armed() {
+            self.parts.sleeper.arm();
+        }
+        self.has_room()
+    }
+
+    /// Takes back what [`await_room`](Self::await_room) asked for.
+    pub(super) fn forget_room(&mut self) {
+        self.parts.sleeper.disarm();
+    }
+
     fn send_until(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), Stop> {
         if message.len() > self.parts.message_bytes_max {
             return Err(Stop::TooLarge { len: message.len(), max: self.parts.message_bytes_max });
@@ -284,43 +315,6 @@ impl Sender {
         Ok(())
     }
 
-    fn send_fragments(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), Stop> {
-        let mut sent = 0;
-        let outcome = self.send_rest(message, &mut sent, deadline);
-        if outcome.is_err() {
-            self.leave_unfinished(sent);
-        }
-        outcome
-    }
-
-    /// Sends what is missing of a message of which `sent` bytes were sent, and counts on; for callers that have
-    /// something else to do while there is no room. Until the message is complete nothing else may be sent, or it must be
-    /// left with [`leave_unfinished`](Self::leave_unfinished).
-    ///
-    /// # Errors
-    /// As [`send_deadline`](Self::send_deadline); after a time-out the rest can still be sent.
-    #[cfg(feature = "rpc")]
-    pub(crate) fn send_on(
-        &mut self,
-        message: &[u8],
-        sent: &mut usize,
-        deadline: Instant,
-    ) -> Result<(), SendTimeoutError> {
-        if message.len() <= self.producer.payload_bytes_max() {
-            return self.send_deadline(message, deadline);
-        }
-        if message.len() > self.parts.message_bytes_max {
-            return Err(SendTimeoutError::TooLarge { len: message.len(), max: self.parts.message_bytes_max });
-        }
-        self.send_rest(message, sent, Some(deadline)).map_err(Stop::into_timeout_error)
-    }
-
-    /// Gives up a message of which `sent` bytes were sent.
-    pub(crate) fn leave_unfinished(&mut self, sent: usize) {
-        // What an earlier message owes stays owed.
-        self.owes_abandon |= sent > 0;
-    }
-
     /// Asks whether sending makes sense, the kernel included.
     ///
     /// # Errors
@@ -329,31 +323,44 @@ impl Sender {
     pub(crate) fn look_after_peer(&mut self) -> Result<(), CloseReason> {
         self.link.look_after_peer();
         self.check()?;
-        if self.parts.waker.is_closed() {
-            return Err(self.end(CloseReason::PeerClosed));
+        if self.parts.waker.is_closed() { Err(self.end(CloseReason::PeerClosed)) } else { Ok(()) }
+    }
+
+    fn send_fragments(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), Stop> {
+        let mut sent = 0;
+        while sent < message.len() {
+            let reservation = match self.reserve_until(self.part_bytes(message, sent), 1, deadline) {
+                Ok(reservation) => reservation,
+                Err(stop) => {
+                    // What an earlier message owes stays owed.
+                    self.owes_abandon |= sent > 0;
+                    return Err(stop);
+                }
+            };
+            self.send_part(message, &mut sent, reservation);
         }
         Ok(())
     }
 
-    fn send_rest(&mut self, message: &[u8], sent: &mut usize, deadline: Option<Instant>) -> Result<(), Stop> {
-        let part_bytes = self.producer.payload_bytes_max();
-        while *sent < message.len() {
-            let rest = &message[*sent..];
-            let part = &rest[..rest.len().min(part_bytes)];
-            let reservation = self.reserve_until(part.len(), 1, deadline)?;
-            let last = part.len() == rest.len();
-            let kind = match *sent {
-                0 => Kind::FragmentFirst,
-                _ if last => Kind::FragmentLast,
-                _ => Kind::FragmentMiddle,
-            };
-            self.producer.write(&reservation, part);
-            self.producer.stage(reservation, kind, part.len());
-            self.publish(u64::from(last), part.len());
-            *sent += part.len();
-            crash::point("fragments.between");
-        }
-        Ok(())
+    /// Returns how long the next fragment of a message is.
+    pub(super) fn part_bytes(&self, message: &[u8], sent: usize) -> usize {
+        self.producer.payload_bytes_max().min(message.len() - sent)
+    }
+
+    /// Sends the next fragment of a message into room reserved for it.
+    pub(super) fn send_part(&mut self, message: &[u8], sent: &mut usize, reservation: Reservation) {
+        let part = &message[*sent..*sent + reservation.len()];
+        let last = *sent + part.len() == message.len();
+        let kind = match *sent {
+            0 => Kind::FragmentFirst,
+            _ if last => Kind::FragmentLast,
+            _ => Kind::FragmentMiddle,
+        };
+        self.producer.write(&reservation, part);
+        self.producer.stage(reservation, kind, part.len());
+        self.publish(u64::from(last), part.len());
+        *sent += part.len();
+        crash::point("fragments.between");
     }
 
     /// Tells the receiver to forget the fragments of a message that was given up.
@@ -366,7 +373,7 @@ impl Sender {
         Ok(())
     }
 
-    fn try_reserve(&mut self, len: usize, align: u64) -> Result<Reservation, TrySendError> {
+    pub(super) fn try_reserve(&mut self, len: usize, align: u64) -> Result<Reservation, TrySendError> {
         self.check().map_err(TrySendError::Closed)?;
         if len > self.parts.message_bytes_max {
             return Err(TrySendError::TooLarge { len, max: self.record_bytes_max() });
@@ -386,6 +393,7 @@ impl Sender {
         match no_room {
             NoRoom::Full => {
                 self.parts.counters.full.add(1);
+                self.refused_len = len;
                 TrySendError::Full
             }
             NoRoom::TooLarge { max } => {
@@ -480,9 +488,8 @@ impl Sender {
 
     fn wait_for_room(&mut self, len: usize, align: u64, deadline: Option<Instant>) -> Result<(), Stop> {
         let Self { producer, link, parts, .. } = self;
-        let mut ready =
-            || !matches!(producer.reserve(len, align), Err(NoRoom::Full)) || parts.waker.is_closed();
-        match parts.spinner.spin(deadline, true, &mut ready) {
+        let ready = || is_worth_a_try(producer, &parts.waker, len, align);
+        match parts.spinner.spin(deadline, true, ready) {
             Spun::Ready => return self.check_room(),
             Spun::TimedOut => return Err(Stop::Timeout),
             Spun::Exhausted if parts.spinner.wait() == Wait::Spin => {
@@ -491,28 +498,63 @@ impl Sender {
             }
             Spun::Exhausted => {}
         }
-        parts.sleeper.arm();
-        if ready() {
-            parts.sleeper.disarm();
+        if self.arm_for(len, align) == Armed::Ready {
             return self.check_room();
         }
-        parts.counters.sleeps.add(1);
-        let parked = link.park_for_space(deadline);
-        parts.sleeper.disarm();
+        let parked = self.link.park_for_space(deadline);
+        self.parts.sleeper.disarm();
+        self.armed = false;
+        self.note(parked)
+    }
+
+    /// Says whether there is somebody to wait for: neither an end that was reported nor one that will be.
+    pub(super) fn may_wait(&self) -> bool {
+        self.link.is_fit() && self.ended.is_none()
+    }
+
+    /// Announces a sleep for room, and looks once more.
+    pub(super) fn arm_for(&mut self, len: usize, align: u64) -> Armed {
+        // A wait that was given up left its ring; so many of them fill the socket, and no further ring would be an edge.
+        if self.armed {
+            self.disarm();
+        }
+        if !self.may_wait() {
+            return Armed::Ready;
+        }
+        self.parts.sleeper.arm();
+        if is_worth_a_try(&mut self.producer, &self.parts.waker, len, align) {
+            self.parts.sleeper.disarm();
+            return Armed::Ready;
+        }
+        self.parts.counters.sleeps.add(1);
+        self.armed = true;
+        Armed::Wait
+    }
+
+    /// Takes note of what a look at the doorbell and the peer brought.
+    pub(super) fn note(&mut self, parked: io::Result<Parked>) -> Result<(), Stop> {
         match parked {
             Ok(Parked::TimedOut) => Err(Stop::Timeout),
             Ok(_) => self.check_room(),
-            Err(error) => Err(Stop::Closed(CloseReason::Os { errno: error.raw_os_error().unwrap_or(0) })),
+            Err(error) => {
+                let reason = CloseReason::Os { errno: error.raw_os_error().unwrap_or(0) };
+                Err(Stop::Closed(self.end(reason)))
+            }
         }
     }
 
     /// After a wait: a receiver that closed frees no more room.
-    fn check_room(&mut self) -> Result<(), Stop> {
+    pub(super) fn check_room(&mut self) -> Result<(), Stop> {
         if self.parts.waker.is_closed() {
             return Err(Stop::Closed(self.end(CloseReason::PeerClosed)));
         }
         Ok(())
     }
+}
+
+/// Says whether there is room for `len` bytes, or the attempt would bring other news.
+fn is_worth_a_try(producer: &mut Producer, waker: &Waker, len: usize, align: u64) -> bool {
+    !matches!(producer.reserve(len, align), Err(NoRoom::Full)) || waker.is_closed()
 }
 
 fn is_over(deadline: Option<Instant>) -> bool {

@@ -16,6 +16,7 @@
 
 #[cfg(feature = "rpc")]
 mod baton;
+mod bell;
 #[cfg(not(loom))]
 mod park;
 mod sleep;
@@ -24,6 +25,7 @@ mod spin;
 
 #[cfg(feature = "rpc")]
 pub(crate) use baton::Baton;
+pub(crate) use bell::BellState;
 #[cfg(not(loom))]
 pub(crate) use park::{Parked, is_gone, park};
 pub(crate) use sleep::{Barrier, Look, Sleeper, Waker, WorkerLines};

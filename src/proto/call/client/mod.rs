@@ -8,15 +8,10 @@
 //! Its slot remembers the id until it is needed, so that an answer that was under way is told from one that nobody
 //! asked for; of those forgotten only the number is known, and so many late answers are let pass.
 
-use super::{CALLS_MAX_UNTOLD, Frame, Settings};
+use super::{CALLS_MAX_UNTOLD, Frame, PART_BYTES_MIN, SILENT_INTERVALS, Settings};
 use crate::error::call::FrameError;
 use crate::proto::frame::{Codec, Header};
 use std::time::{Duration, Instant};
-
-/// What a part of a streamed response costs at least, so that empty parts are limited too.
-const PART_BYTES_MIN: u32 = 64;
-/// Intervals without a word after which the server counts as dead; a ping is sent after the first.
-const SILENT_INTERVALS: u32 = 3;
 
 /// One connection of a client. `T` is what the client keeps for a call in flight.
 pub(crate) struct ClientSession<T> {
@@ -211,6 +206,9 @@ impl<T: Copy> ClientSession<T> {
         let (header, payload) = self.codec.read(message)?;
         match Frame::parse(&header, payload)? {
             Frame::Response { id, last: true, body } => {
+                if !body.is_empty() && self.streams(id) {
+                    return Err(FrameError::Turn { id });
+                }
                 Ok(self.finish(id)?.map_or(Heard::Nothing, |call| Heard::Answer { call, body }))
             }
             Frame::Response { id, last: false, body } => {
@@ -304,6 +302,13 @@ impl<T: Copy> ClientSession<T> {
         }
         window.left -= i64::from(cost(bytes));
         Ok(Some(call))
+    }
+
+    /// Says whether a response in parts was asked for.
+    #[inline]
+    fn streams(&mut self, id: u64) -> bool {
+        let slot = self.slot(id);
+        slot.id == id && slot.window.is_some()
     }
 
     /// Finds the call that an answer is for; `None`: it had been given up.
