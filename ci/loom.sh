@@ -22,6 +22,8 @@ twins=(
     "intent_relaxed:loom_who_is_overrun"
     "sleeper_no_fence:loom_a_s"
     "waker_no_fence:loom_a_s"
+    "baton_dropped:loom_a_reader"
+    "baton_kept:loom_an_appointed"
     "bell_relaxed:loom_a_bell"
     "bell_dozes_blindly:loom_a_bell"
 )
