@@ -323,53 +323,9 @@ impl Sender {
     pub(crate) fn look_after_peer(&mut self) -> Result<(), CloseReason> {
         self.link.look_after_peer();
         self.check()?;
-        if self.parts.waker.is_closed() { Err(self.end(CloseReason::PeerClosed)) } else { Ok(()) }
-    }
-
-    fn send_fragments(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), Stop> {
-        let mut sent = 0;
-        while sent < message.len() {
-            let reservation = match self.reserve_until(self.part_bytes(message, sent), 1, deadline) {
-                Ok(reservation) => reservation,
-                Err(stop) => {
-                    // What an earlier message owes stays owed.
-                    self.owes_abandon |= sent > 0;
-                    return Err(stop);
-                }
-            };
-            self.send_part(message, &mut sent, reservation);
+        if self.parts.waker.is_closed() {
+            return Err(self.end(CloseReason::PeerClosed));
         }
-        Ok(())
-    }
-
-    /// Returns how long the next fragment of a message is.
-    pub(super) fn part_bytes(&self, message: &[u8], sent: usize) -> usize {
-        self.producer.payload_bytes_max().min(message.len() - sent)
-    }
-
-    /// Sends the next fragment of a message into room reserved for it.
-    pub(super) fn send_part(&mut self, message: &[u8], sent: &mut usize, reservation: Reservation) {
-        let part = &message[*sent..*sent + reservation.len()];
-        let last = *sent + part.len() == message.len();
-        let kind = match *sent {
-            0 => Kind::FragmentFirst,
-            _ if last => Kind::FragmentLast,
-            _ => Kind::FragmentMiddle,
-        };
-        self.producer.write(&reservation, part);
-        self.producer.stage(reservation, kind, part.len());
-        self.publish(u64::from(last), part.len());
-        *sent += part.len();
-        crash::point("fragments.between");
-    }
-
-    /// Tells the receiver to forget the fragments of a message that was given up.
-    #[cold]
-    fn pay_abandon(&mut self) -> Result<(), TrySendError> {
-        let reservation = self.producer.reserve(0, 1).map_err(|no_room| self.refuse(no_room, 0))?;
-        self.producer.stage(reservation, Kind::Abandon, 0);
-        self.publish(0, 0);
-        self.owes_abandon = false;
         Ok(())
     }
 
@@ -389,7 +345,7 @@ impl Sender {
 
     /// Turns a missing room into what the caller is told.
     #[cold]
-    fn refuse(&mut self, no_room: NoRoom, len: usize) -> TrySendError {
+    pub(super) fn refuse(&mut self, no_room: NoRoom, len: usize) -> TrySendError {
         match no_room {
             NoRoom::Full => {
                 self.parts.counters.full.add(1);
@@ -418,7 +374,7 @@ impl Sender {
 
     /// Makes staged messages visible, wakes the receiver if it sleeps, and counts.
     #[inline(always)]
-    fn publish(&mut self, messages: u64, bytes: usize) {
+    pub(super) fn publish(&mut self, messages: u64, bytes: usize) {
         self.producer.publish();
         match self.parts.waker.look() {
             Look::Awake => {}
@@ -449,6 +405,15 @@ impl Sender {
         Ok(())
     }
 
+    /// Says whether anybody will read, which a send by itself finds out only afterwards.
+    pub(crate) fn check_reader(&mut self) -> Result<(), CloseReason> {
+        self.check()?;
+        if self.parts.waker.is_closed() {
+            return Err(self.end(CloseReason::PeerClosed));
+        }
+        Ok(())
+    }
+
     #[cold]
     fn reason(&mut self) -> CloseReason {
         if let Some(reason) = &self.ended {
@@ -463,7 +428,7 @@ impl Sender {
         self.ended.get_or_insert(reason).clone()
     }
 
-    fn reserve_until(
+    pub(super) fn reserve_until(
         &mut self,
         len: usize,
         align: u64,
@@ -553,7 +518,7 @@ impl Sender {
 }
 
 /// Says whether there is room for `len` bytes, or the attempt would bring other news.
-fn is_worth_a_try(producer: &mut Producer, waker: &Waker, len: usize, align: u64) -> bool {
+pub(super) fn is_worth_a_try(producer: &mut Producer, waker: &Waker, len: usize, align: u64) -> bool {
     !matches!(producer.reserve(len, align), Err(NoRoom::Full)) || waker.is_closed()
 }
 
@@ -562,7 +527,7 @@ fn is_over(deadline: Option<Instant>) -> bool {
 }
 
 impl Stop {
-    fn into_timeout_error(self) -> SendTimeoutError {
+    pub(super) fn into_timeout_error(self) -> SendTimeoutError {
         match self {
             Self::Timeout => SendTimeoutError::Timeout,
             Self::TooLarge { len, max } => SendTimeoutError::TooLarge { len, max },

@@ -2,6 +2,7 @@
 //!
 //! Every message says what happened, with numbers, why, and what to do.
 
+mod as_io;
 #[cfg(feature = "rpc")]
 pub(crate) mod call;
 mod setup;
@@ -32,10 +33,10 @@ pub enum CloseReason {
         /// Process id as the kernel reported it at the handshake; a name for logs, never an identity.
         pid: u32,
     },
-    /// The peer's process lives, but said nothing for so long that it counts as dead; see the heartbeat of a client.
-    PeerSilent,
     /// We ended it: [`Member::disconnect`](crate::Member::disconnect) was called, or its handler panicked.
     Disconnected,
+    /// The peer's process lives, but said nothing for so long that it counts as dead; see the heartbeat of a client.
+    PeerSilent,
     /// The peer broke the protocol. It was disconnected; nothing of the bad record was delivered.
     Violation(Violation),
     /// The handle was created before a `fork` and is used in the child. Connect anew there.
@@ -54,10 +55,10 @@ impl fmt::Display for CloseReason {
             Self::PeerDied { pid } => {
                 write!(f, "the peer (process {pid}) died without closing; connect again to go on")
             }
+            Self::Disconnected => f.write_str("we ended the connection; the peer may connect again"),
             Self::PeerSilent => f.write_str(
                 "the peer has not answered pings, so it counts as dead; is its process stopped or blocked?",
             ),
-            Self::Disconnected => f.write_str("we ended the connection; the peer may connect again"),
             Self::Violation(violation) => write!(f, "{violation}; the connection was ended, connect again"),
             Self::Forked => f.write_str(
                 "this handle belongs to the parent process; a child made by fork must connect for itself",

@@ -30,6 +30,8 @@ use crate::error::call::FrameError;
 /// First message type that an application cannot use.
 pub(crate) const TYPE_RESERVED: u16 = 0xFF00;
 const TYPE_FAILED: u16 = 0xFFFF;
+/// Bytes before the body of a request.
+pub(crate) const PRELUDE_BYTES: usize = 8;
 /// Calls that a client may have in flight before the server has said how many.
 pub(crate) const CALLS_MAX_UNTOLD: u32 = 32;
 /// What a part of a streamed response costs at least, so that empty parts are limited too.

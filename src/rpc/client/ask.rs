@@ -1,6 +1,6 @@
 //! What is asked, apart from the body.
 
-use crate::proto::call::{Frame, Request};
+use crate::proto::call::{Frame, PRELUDE_BYTES, Request};
 use crate::proto::frame::HEADER_BYTES;
 use std::time::Instant;
 
@@ -32,7 +32,7 @@ impl Ask {
     /// Returns the bytes of its frame.
     #[inline]
     pub(super) fn frame_bytes(&self, body: &[u8]) -> usize {
-        HEADER_BYTES + body.len() + self.frame(0, &[]).head().0.prelude().len()
+        HEADER_BYTES + body.len() + if self.one_way { 0 } else { PRELUDE_BYTES }
     }
 
     /// Returns its frame.

@@ -5,7 +5,7 @@ use super::core::{Held, Line, MESSAGES_PER_LOOK, Outlet, ROOM_INTERVAL};
 use super::seats::Wake;
 use crate::connection::Receiver;
 use crate::error::call::CallError;
-use crate::error::{CloseReason, RecvTimeoutError, TrySendError};
+use crate::error::{CloseReason, RecvTimeoutError, SendTimeoutError, TrySendError};
 use std::thread;
 use std::time::Instant;
 
@@ -98,37 +98,39 @@ impl Line {
         core.come_home(outlet);
         match sent {
             Ok(()) => Ok((core, Ticket { seat, id })),
-            Err(error) => Err(refuse(core, seat, error)),
+            Err(SendTimeoutError::Timeout) => Err(refuse(core, seat, TrySendError::Full)),
+            Err(SendTimeoutError::TooLarge { len, max }) => {
+                Err(refuse(core, seat, TrySendError::TooLarge { len, max }))
+            }
+            Err(SendTimeoutError::NoMemory { errno }) => {
+                Err(refuse(core, seat, TrySendError::NoMemory { errno }))
+            }
+            Err(SendTimeoutError::Closed(reason)) => Err(refuse(core, seat, TrySendError::Closed(reason))),
         }
     }
 
     /// Sends the frame in the outlet, waiting for room. From time to time it reads, if nobody else does: the server may
     /// need room for its answers before it makes room for this.
-    fn push(&self, outlet: &mut Outlet, deadline: Option<Instant>) -> Result<(), TrySendError> {
-        let Outlet { sender, frame } = outlet;
+    fn push(&self, outlet: &mut Outlet, deadline: Option<Instant>) -> Result<(), SendTimeoutError> {
         let mut sent = 0;
-        let outcome = loop {
-            match sender.try_send_on(frame, &mut sent) {
-                Err(TrySendError::Full) if is_over(deadline) => break Err(TrySendError::Full),
-                Err(TrySendError::Full) => {}
-                outcome => break outcome,
-            }
-            let part_bytes = (frame.len() - sent).min(sender.record_bytes_max());
-            let until = deadline.map_or(ROOM_INTERVAL, |deadline| {
-                deadline.saturating_duration_since(Instant::now()).min(ROOM_INTERVAL)
-            });
-            // The claim is for the wait alone; whatever it finds, the next attempt tells.
-            drop(sender.claim_timeout(part_bytes, until));
-            let mut core = self.hold();
-            core.read_some();
-            if core.is_over() {
-                break Err(TrySendError::Closed(core.why_shut()));
-            }
-        };
-        if outcome.is_err() {
-            sender.leave_unfinished(sent);
+        loop {
+            let now = Instant::now();
+            let until = deadline.map_or(now + ROOM_INTERVAL, |deadline| deadline.min(now + ROOM_INTERVAL));
+            let error = match outlet.sender.send_on(&outlet.frame, &mut sent, until) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Timeout) if !is_over(deadline) => {
+                    let mut core = self.hold();
+                    core.read_some();
+                    if !core.is_over() {
+                        continue;
+                    }
+                    SendTimeoutError::Closed(core.why_shut())
+                }
+                Err(error) => error,
+            };
+            outlet.sender.give_up(&outlet.frame, sent);
+            return Err(error);
         }
-        outcome
     }
 
     /// Waits for the answer of a call and puts it into `out`.

@@ -8,7 +8,7 @@
 //! Its slot remembers the id until it is needed, so that an answer that was under way is told from one that nobody
 //! asked for; of those forgotten only the number is known, and so many late answers are let pass.
 
-use super::{CALLS_MAX_UNTOLD, Frame, PART_BYTES_MIN, SILENT_INTERVALS, Settings};
+use super::{CALLS_MAX_UNTOLD, Due, Frame, PART_BYTES_MIN, SILENT_INTERVALS, Settings};
 use crate::error::call::FrameError;
 use crate::proto::frame::{Codec, Header};
 use std::time::{Duration, Instant};
@@ -74,17 +74,6 @@ pub(crate) enum Heard<'a, T> {
     Limit,
     /// No new calls; those in flight are answered.
     GoingAway,
-    /// Nothing to do.
-    Nothing,
-}
-
-/// What the time that has passed means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// Say this.
-    Ping,
-    /// The server counts as dead.
-    Dead,
     /// Nothing to do.
     Nothing,
 }
