@@ -69,9 +69,14 @@ cargo test --locked --workspace --features ringway/tonic
 end
 
 begin "the library without features"
-cargo check --locked --package ringway
-if cargo tree --locked --package ringway --edges normal --prefix none | grep -E '^(tokio|futures|tonic|hyper|tower)'; then
+cargo check --locked --package ringway --no-default-features
+if cargo tree --locked --package ringway --no-default-features --edges normal --prefix none |
+    grep -vE '^(ringway|rustix|libc|linux-raw-sys|bitflags) '; then
     echo "the crates above may come with a feature only" >&2
+    exit 1
+fi
+if cargo tree --locked --package ringway --edges normal --prefix none | grep -E '^(tokio|tonic|hyper|tower|serde) '; then
+    echo "the crates above may not come by default" >&2
     exit 1
 fi
 end
