@@ -4,6 +4,7 @@
 mod demo;
 mod doctor;
 mod exit;
+mod figures;
 mod pages;
 mod stream;
 

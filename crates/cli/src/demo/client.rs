@@ -2,8 +2,8 @@
 
 use super::control::{self, ClientResult, Order, Report, Round, Transport, Work};
 use super::uds::UdsWire;
+use crate::figures;
 use anyhow::{Context, Result, bail};
-use hdrhistogram::Histogram;
 use ringway::{Config, ConnectError, Connection, Profile, RecvTimeoutError};
 use ringway_bench::content;
 use std::path::{Path, PathBuf};
@@ -142,7 +142,7 @@ fn stream(mut wire: impl Wire, number: u32, bytes: usize, until: Instant) -> Res
 
 fn call(mut wire: impl Wire, number: u32, bytes: usize, until: Instant) -> Result<ClientResult> {
     let mut request = vec![0; bytes];
-    let mut round_trips = Histogram::<u64>::new_with_bounds(1, ROUND_TRIP_NANOS_MAX, 3)?;
+    let mut round_trips = figures::histogram()?;
     let mut result = ClientResult::default();
     let mut now = Instant::now();
     while now < until {
@@ -171,8 +171,6 @@ fn call(mut wire: impl Wire, number: u32, bytes: usize, until: Instant) -> Resul
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How long an answer may take before it counts as lost.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// Longest round trip that is told from longer ones.
-pub const ROUND_TRIP_NANOS_MAX: u64 = 60_000_000_000;
 /// After how many bytes, but at most messages, a stream looks at the clock.
 const LOOK_BYTES: u64 = 256 << 10;
 const LOOK_MESSAGES_MAX: u64 = 64;

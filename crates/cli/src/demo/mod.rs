@@ -19,11 +19,12 @@ pub use progress::tell;
 pub use ringway_bench::content::MESSAGE_BYTES_MIN;
 pub use server::run as run_server;
 
+use crate::figures::thousands;
 use anyhow::{Result, anyhow, bail};
 use control::{ClientResult, Order, Report, Round, ServerResult, Transport, Work};
 use family::{Event, Family, SERVER};
 use progress::Progress;
-use report::{Row, thousands};
+use report::Row;
 use ringway_bench::machine::Machine;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitStatus;

@@ -1,11 +1,10 @@
 //! Results: rows of numbers, and what they say in words.
 
 use super::Options;
-use super::client::ROUND_TRIP_NANOS_MAX;
 use super::control::{ClientResult, Round, ServerResult, Transport, Work};
+use crate::figures::{self, LINES, RoundTrips, thousands, three_digits};
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
-use hdrhistogram::Histogram;
 use ringway_bench::machine::Machine;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -30,15 +29,6 @@ pub struct Row {
     msgs_per_s: f64,
     bytes_per_s: f64,
     ns: Option<RoundTrips>,
-}
-
-/// Round trips of all clients together, in nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct RoundTrips {
-    p50: u64,
-    p99: u64,
-    p999: u64,
-    max: u64,
 }
 
 /// A row as JSON.
@@ -125,10 +115,8 @@ impl Row {
             Work::Stream => "stream",
             Work::Call => "request/answer",
         };
-        let micros = |pick: fn(&RoundTrips) -> u64| {
-            self.ns.as_ref().map_or_else(|| "-".to_owned(), |ns| three_digits(pick(ns) as f64 / 1e3))
-        };
-        vec![
+        let micros = self.ns.map_or_else(|| ["-"; 4].map(str::to_owned), |ns| ns.micros());
+        let cells = [
             transport.to_owned(),
             work.to_owned(),
             self.clients.to_string(),
@@ -138,11 +126,8 @@ impl Row {
             thousands(self.corrupt),
             three_digits(self.msgs_per_s / 1e6),
             three_digits(self.bytes_per_s / 1e9),
-            micros(|ns| ns.p50),
-            micros(|ns| ns.p99),
-            micros(|ns| ns.p999),
-            micros(|ns| ns.max),
-        ]
+        ];
+        cells.into_iter().chain(micros).collect()
     }
 }
 
@@ -250,37 +235,11 @@ fn share(ratio: f64) -> String {
 }
 
 fn round_trips<'a>(results: impl Iterator<Item = &'a ClientResult>) -> Result<Option<RoundTrips>> {
-    let mut all = Histogram::<u64>::new_with_bounds(1, ROUND_TRIP_NANOS_MAX, 3)?;
+    let mut all = figures::histogram()?;
     for (nanos, count) in results.flat_map(|result| &result.latencies) {
         all.saturating_record_n(*nanos, *count);
     }
-    let at = |quantile| all.value_at_quantile(quantile);
-    Ok((!all.is_empty()).then(|| RoundTrips { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: all.max() }))
-}
-
-/// Writes a number with a comma for each thousand.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Writes a measured number with the digits that mean something.
-fn three_digits(number: f64) -> String {
-    match number {
-        number if number >= 1000.0 => thousands(number.round() as u64),
-        number if number >= 100.0 => format!("{number:.0}"),
-        number if number >= 10.0 => format!("{number:.1}"),
-        number if number >= 0.1 || number == 0.0 => format!("{number:.2}"),
-        number if number >= 0.001 => format!("{number:.4}"),
-        number => format!("{number:.7}"),
-    }
+    Ok(RoundTrips::of(&all))
 }
 
 fn times(ratio: f64) -> String {
@@ -293,8 +252,6 @@ fn times(ratio: f64) -> String {
     }
 }
 
-/// For `Table::load_preset`: lines above, below the header and at the end, none between the rows.
-const LINES: &str = "  ── ══      ──    ";
 const HEADER: [&str; 13] = [
     "transport",
     "work",
@@ -373,13 +330,5 @@ mod tests {
         assert_eq!(row.complaint(), None);
         row.delivered = 0;
         assert_eq!(row.complaint().as_deref(), Some("uds call: nothing was delivered"));
-    }
-
-    #[test]
-    fn numbers_have_the_digits_that_mean_something() {
-        assert_eq!(thousands(1_234_567), "1,234,567");
-        assert_eq!(thousands(999), "999");
-        let numbers = [0.0, 0.000_012, 0.01234, 1.234, 12.34, 123.4, 12345.6].map(three_digits);
-        assert_eq!(numbers, ["0.00", "0.0000120", "0.0123", "1.23", "12.3", "123", "12,346"]);
     }
 }
