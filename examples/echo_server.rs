@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     println!("client {}: {error}", client.id().number());
                 }
             }
+            Event::Room => {}
             Event::Left(reason) => println!("client {}: {reason}", client.id().number()),
         })?;
     }

@@ -7,7 +7,7 @@
 //!
 //! - [`Listener::bind`] and [`connect`] make connections; [`pair`] makes one within a process.
 //! - [`Connection`] sends and receives; [`Connection::split`] gives the two halves to two threads.
-//! - [`Group`] serves many clients from one thread.
+//! - [`Group`] serves many clients from one thread, [`Pool`] from several.
 //! - [`Config`] has the settings: ring size, waiting, limits, who may connect.
 //!
 //! # Examples
@@ -43,8 +43,9 @@ mod wait;
 pub use config::{Config, Profile};
 #[cfg(not(loom))]
 pub use connection::{
-    Armed, Claim, Connection, Event, Group, Incoming, Listener, Member, MemberId, Message, Messages,
-    PeerCred, Readiness, Receiver, Sender, connect, pair, runtime_directory,
+    Armed, Bell, Claim, Connection, Event, Group, Handler, Incoming, Listener, Member, MemberId, Members,
+    Message, Messages, PeerCred, Pool, PoolBuilder, PoolStats, Readiness, Receiver, Sender, Shutdown,
+    WorkerContext, connect, pair, runtime_directory,
 };
 #[cfg(feature = "crash-points")]
 pub use crash::POINTS as CRASH_POINTS;

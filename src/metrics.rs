@@ -99,21 +99,7 @@ impl Slot {
 
     /// Reads all counters; each by itself is exact, together they may be from slightly different moments.
     pub(crate) fn snapshot(&self) -> Stats {
-        let read = |offset| (self.words)(offset).load_relaxed();
-        Stats {
-            sent_messages: read(slot::SENT_MESSAGES),
-            sent_bytes: read(slot::SENT_BYTES),
-            full: read(slot::FULL),
-            space_sleeps: read(slot::SPACE_SLEEPS),
-            data_bells: read(slot::DATA_BELLS),
-            received_messages: read(slot::RECEIVED_MESSAGES),
-            received_bytes: read(slot::RECEIVED_BYTES),
-            data_sleeps: read(slot::DATA_SLEEPS),
-            space_bells: read(slot::SPACE_BELLS),
-            doorbell_bytes: read(slot::DOORBELL_BYTES),
-            violations: read(slot::VIOLATIONS),
-            lagged_bytes: read(slot::LAGGED_BYTES),
-        }
+        Stats::read(|offset| (self.words)(offset).load_relaxed())
     }
 
     /// Sets everything to zero, so that the slot is free for another connection.
@@ -156,4 +142,40 @@ pub struct Stats {
     pub violations: u64,
     /// Bytes of an overwrite ring that were overwritten before they were read.
     pub lagged_bytes: u64,
+}
+
+impl Stats {
+    /// Reads a slot by what finds a word of it.
+    pub(crate) fn read(read: impl Fn(usize) -> u64) -> Self {
+        Self {
+            sent_messages: read(slot::SENT_MESSAGES),
+            sent_bytes: read(slot::SENT_BYTES),
+            full: read(slot::FULL),
+            space_sleeps: read(slot::SPACE_SLEEPS),
+            data_bells: read(slot::DATA_BELLS),
+            received_messages: read(slot::RECEIVED_MESSAGES),
+            received_bytes: read(slot::RECEIVED_BYTES),
+            data_sleeps: read(slot::DATA_SLEEPS),
+            space_bells: read(slot::SPACE_BELLS),
+            doorbell_bytes: read(slot::DOORBELL_BYTES),
+            violations: read(slot::VIOLATIONS),
+            lagged_bytes: read(slot::LAGGED_BYTES),
+        }
+    }
+
+    /// Adds what another connection has done.
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.sent_messages += more.sent_messages;
+        self.sent_bytes += more.sent_bytes;
+        self.full += more.full;
+        self.space_sleeps += more.space_sleeps;
+        self.data_bells += more.data_bells;
+        self.received_messages += more.received_messages;
+        self.received_bytes += more.received_bytes;
+        self.data_sleeps += more.data_sleeps;
+        self.space_bells += more.space_bells;
+        self.doorbell_bytes += more.doorbell_bytes;
+        self.violations += more.violations;
+        self.lagged_bytes += more.lagged_bytes;
+    }
 }

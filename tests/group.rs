@@ -51,6 +51,7 @@ impl Book {
                 check(bytes, *number, mixed_len(*number, LEN_MAX));
                 *number += 1;
             }
+            Event::Room => panic!("nobody asked for room"),
             Event::Left(reason) => {
                 self.left.insert(pid, reason);
             }
@@ -131,7 +132,7 @@ fn a_member_is_answered_while_its_message_is_handled() {
         let mut left = 0;
         while left < 3 {
             let events = group.turn(soon(), |member, event| match event {
-                Event::Joined => {}
+                Event::Joined | Event::Room => {}
                 Event::Message(bytes) => member.sender().try_send(bytes).unwrap(),
                 Event::Left(reason) => {
                     assert_eq!(reason, CloseReason::PeerClosed);

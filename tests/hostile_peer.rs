@@ -165,7 +165,7 @@ fn serve_beside(role: &str, attack: &str, count: u64) {
                     let _ = member.sender().try_send(&bytes[..bytes.len().min(64)]);
                 }
                 Event::Left(reason) => left.push(reason),
-                Event::Joined => {}
+                Event::Joined | Event::Room => {}
             }
         });
         turned.unwrap();

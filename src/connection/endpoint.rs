@@ -1,6 +1,6 @@
 //! The tables of a listening process: slots for statistics, lines for workers, and who is connected.
 
-use crate::metrics::Slot;
+use crate::metrics::{Slot, Stats};
 use crate::shm::layout::{self, endpoint};
 use crate::shm::{Own, Segment, SharedWord};
 use std::collections::HashMap;
@@ -75,6 +75,15 @@ impl Endpoint {
         self.admitted().by_uid.values().sum()
     }
 
+    /// Adds what all connections of now have done to `sum`.
+    pub(super) fn add_to(&self, sum: &mut Stats) {
+        // Held while reading, so that no slot passes to another connection meanwhile.
+        let admitted = self.admitted();
+        for slot in 0..admitted.slots_used {
+            sum.add(&Stats::read(|offset| self.segment.word(slot_offset(slot) + offset).load_relaxed()));
+        }
+    }
+
     /// Returns the number of slots, which says how large the segment is.
     pub(super) fn slots(&self) -> usize {
         self.slots
@@ -92,7 +101,7 @@ impl Endpoint {
 impl Ticket {
     /// Makes the statistics slot of this connection.
     pub(super) fn slot(&self, peer_pid: u32) -> io::Result<Slot> {
-        let start = endpoint::SLOT_TABLE + self.slot * endpoint::SLOT_BYTES;
+        let start = slot_offset(self.slot);
         // The first touch of a page: without memory behind it that would be a signal.
         self.endpoint.segment.allocate(start as u64, endpoint::SLOT_BYTES as u64)?;
         Ok(Slot::new(self.endpoint.segment.words_from(start), self.connection, peer_pid, self.uid))
@@ -110,6 +119,10 @@ impl Drop for Ticket {
         }
         admitted.free_slots.push(self.slot);
     }
+}
+
+fn slot_offset(slot: usize) -> usize {
+    endpoint::SLOT_TABLE + slot * endpoint::SLOT_BYTES
 }
 
 /// Returns where the line of a worker begins.

@@ -112,25 +112,25 @@ impl Link {
     }
 
     /// Makes a descriptor that is readable when "there is data" rings or the peer is gone.
-    pub(super) fn ready_set_for_data(&self) -> io::Result<sys::ReadySet> {
+    pub(super) fn ready_set_for_data(&self) -> io::Result<sys::Epoll> {
         let set = self.ready_set_for_end()?;
-        set.add_readable(self.parts.socket.as_fd())?;
+        set.watch(self.parts.socket.as_fd(), 0)?;
         Ok(set)
     }
 
     /// Makes a descriptor that is readable when "there is space" rings or the peer is gone.
-    pub(super) fn ready_set_for_space(&self) -> io::Result<sys::ReadySet> {
+    pub(super) fn ready_set_for_space(&self) -> io::Result<sys::Epoll> {
         let set = self.ready_set_for_end()?;
-        set.add_readable(self.parts.space.as_fd())?;
+        set.watch(self.parts.space.as_fd(), 0)?;
         // Data that the other half will take does not wake this one.
-        set.add_hangup_only(self.parts.socket.as_fd())?;
+        set.watch_end(self.parts.socket.as_fd(), 0)?;
         Ok(set)
     }
 
-    fn ready_set_for_end(&self) -> io::Result<sys::ReadySet> {
-        let set = sys::ReadySet::new()?;
+    fn ready_set_for_end(&self) -> io::Result<sys::Epoll> {
+        let set = sys::Epoll::new()?;
         if let Some(pidfd) = self.pidfd() {
-            set.add_readable(pidfd)?;
+            set.watch(pidfd, 0)?;
         }
         Ok(set)
     }
@@ -145,6 +145,10 @@ impl Link {
 
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
         self.parts.socket.as_fd()
+    }
+
+    pub(super) fn space(&self) -> BorrowedFd<'_> {
+        self.parts.space.as_fd()
     }
 
     pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {

@@ -3,7 +3,6 @@
 use super::Connection;
 use super::endpoint::Endpoint;
 use super::name::Place;
-use super::readiness::ListenerReadiness;
 use super::setup::{Guest, Trouble, create_segment};
 use crate::config::Config;
 use crate::error::{AcceptError, BindError};
@@ -41,6 +40,8 @@ pub struct Listener {
     config: Config,
     tables: Arc<Endpoint>,
     guests: Vec<Guest>,
+    /// What is waited for: the queue, and those who have not said hello.
+    epoll: sys::Epoll,
     owner: sys::ForkToken,
     wake_cost: Duration,
     /// The segment for the next client, made ahead.
@@ -48,8 +49,8 @@ pub struct Listener {
     /// Descriptors ran out: leave the queue alone until then.
     resting_until: Option<Instant>,
     refused: u64,
-    /// What a reactor waits for, if there is one.
-    pub(super) readiness: Option<ListenerReadiness>,
+    /// Makes the set readable for a reactor when something must be done although nothing arrived.
+    pub(super) timer: Option<sys::Timer>,
 }
 
 impl Listener {
@@ -114,18 +115,20 @@ impl Listener {
             if let Some(connection) = self.drive()? {
                 return Ok(connection);
             }
-            let now = Instant::now();
-            if deadline.is_some_and(|deadline| now >= deadline) {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(AcceptError::Timeout);
             }
-            self.prepare();
-            let until = self.next_deadline().into_iter().chain(deadline).min();
-            let mut items = Vec::with_capacity(1 + self.guests.len());
-            self.watch(&mut items);
-            let timeout = until.map(|until| until.saturating_duration_since(now));
-            sys::poll(&mut items, timeout)
-                .map_err(|source| AcceptError::Os { action: "wait for clients", source })?;
+            self.wait(deadline)?;
         }
+    }
+
+    /// Waits until there is something to [`drive`](Self::drive), at most until `deadline`.
+    pub(super) fn wait(&mut self, deadline: Option<Instant>) -> Result<(), AcceptError> {
+        self.prepare();
+        let until = self.next_deadline().into_iter().chain(deadline).min();
+        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let waited = self.epoll.wait(timeout).map(drop);
+        waited.map_err(|source| AcceptError::Os { action: "wait for clients", source })
     }
 
     /// Makes the segment for the next client while nobody waits for it. Nobody else ever had it.
@@ -140,15 +143,19 @@ impl Listener {
         if self.owner.is_current() { Ok(()) } else { Err(AcceptError::Forked) }
     }
 
-    /// Adds what must be waited for: the queue, and those who have not said hello.
-    pub(super) fn watch<'a>(&'a self, items: &mut Vec<sys::PollItem<'a>>) {
-        items.extend(self.watched().map(sys::PollItem::readable));
+    /// Returns what is readable while there is something to [`drive`](Self::drive).
+    pub(super) fn doorway(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 
-    /// Returns what must be waited for: the queue, and those who have not said hello.
-    pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let queue = self.resting_until.is_none().then(|| self.socket());
-        queue.into_iter().chain(self.guests.iter().map(Guest::socket))
+    /// Makes another descriptor of [`doorway`](Self::doorway).
+    pub(super) fn share_set(&self) -> io::Result<sys::Epoll> {
+        self.epoll.share()
+    }
+
+    /// Ends waiting, too, when there is something to read here.
+    pub(super) fn watch_outside(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.epoll.watch(fd, OUTSIDE)
     }
 
     /// Returns when something must be done although nothing arrived.
@@ -163,14 +170,14 @@ impl Listener {
         let mut index = 0;
         while index < self.guests.len() {
             if self.guests[index].is_expired(now) {
-                self.guests.swap_remove(index);
+                self.take_guest(index);
                 self.refused += 1;
                 continue;
             }
             match self.guests[index].read_hello() {
                 Ok(None) => index += 1,
                 Ok(Some((terms, files))) => {
-                    let guest = self.guests.swap_remove(index);
+                    let guest = self.take_guest(index);
                     let Self { config, tables, wake_cost, spare, .. } = self;
                     match guest.welcome(terms, files, config, tables, *wake_cost, spare) {
                         Ok(connection) => return Ok(Some(connection)),
@@ -178,7 +185,7 @@ impl Listener {
                     }
                 }
                 Err(trouble) => {
-                    let guest = self.guests.swap_remove(index);
+                    let guest = self.take_guest(index);
                     self.refused += 1;
                     if let Trouble::Unacceptable(refusal) = trouble {
                         guest.refuse(refusal);
@@ -195,9 +202,11 @@ impl Listener {
         if self.resting_until.is_some_and(|until| now < until) {
             return Ok(());
         }
-        self.resting_until = None;
+        if self.resting_until.take().is_some() {
+            self.mute_queue(false)?;
+        }
         for _ in 0..LET_IN_AT_ONCE {
-            if !self.has_room(now) {
+            if !self.has_room(now)? {
                 return Ok(());
             }
             match sys::accept(self.socket()) {
@@ -205,11 +214,15 @@ impl Listener {
                 Ok(Some(socket)) => {
                     let guest = Guest::new(socket, now + self.config.handshake_timeout);
                     self.limit_half_open(guest.uid(), now);
+                    if self.epoll.watch(guest.socket(), GUEST).is_err() {
+                        // The user has no watches left. This client tries again, as after any hang-up.
+                        self.refused += 1;
+                        return self.rest_until(now + DESCRIPTOR_REST);
+                    }
                     self.guests.push(guest);
                 }
                 Err(error) if sys::is_out_of_descriptors(&error) => {
-                    self.resting_until = Some(now + DESCRIPTOR_REST);
-                    return Ok(());
+                    return self.rest_until(now + DESCRIPTOR_REST);
                 }
                 Err(source) => return Err(AcceptError::Os { action: "accept a client", source }),
             }
@@ -218,13 +231,13 @@ impl Listener {
     }
 
     /// Says whether one more may come in: there is a place, or somebody who had time enough to say hello can go for it.
-    fn has_room(&mut self, now: Instant) -> bool {
+    fn has_room(&mut self, now: Instant) -> Result<bool, AcceptError> {
         let room = self.guests.len() < HALF_OPEN_MAX || self.turn_out(None, now);
         if !room {
             // They wait in the kernel's queue, which nobody can be turned out of.
-            self.resting_until = Some(now + HELLO_GRACE);
+            self.rest_until(now + HELLO_GRACE)?;
         }
-        room
+        Ok(room)
     }
 
     /// Keeps one user from taking all places.
@@ -245,9 +258,36 @@ impl Listener {
         let Some((index, _)) = oldest.filter(|(_, guest)| guest.deadline() <= now + patience_left) else {
             return false;
         };
-        self.guests.swap_remove(index);
+        self.take_guest(index);
         self.refused += 1;
         true
+    }
+
+    fn take_guest(&mut self, index: usize) -> Guest {
+        let guest = self.guests.swap_remove(index);
+        self.epoll.unwatch(guest.socket());
+        guest
+    }
+
+    /// Leaves the queue alone until then.
+    fn rest_until(&mut self, until: Instant) -> Result<(), AcceptError> {
+        self.resting_until = Some(until);
+        self.mute_queue(true)
+    }
+
+    fn mute_queue(&self, muted: bool) -> Result<(), AcceptError> {
+        let changed = self.epoll.mute(self.socket(), QUEUE, muted);
+        changed.map_err(|source| AcceptError::Os { action: "watch the queue of clients", source })
+    }
+
+    /// Leaves the queue alone for a moment: something failed there.
+    pub(super) fn back_off(&mut self) {
+        // If not even that goes, the queue is looked at again at once.
+        let _ = self.rest_until(Instant::now() + DESCRIPTOR_REST);
+    }
+
+    pub(super) fn tables(&self) -> Arc<Endpoint> {
+        Arc::clone(&self.tables)
     }
 
     pub(super) fn worker_line(&self) -> Option<(u64, SharedWord<Own>)> {
@@ -296,7 +336,10 @@ impl Config {
             .map_err(|error| os("create the endpoint segment for", error))?;
         let owner = sys::ForkToken::current().map_err(|error| os("set up the fork check for", error))?;
         let wake_cost = wait::measure_wake_cost();
+        let epoll = sys::Epoll::new().map_err(|error| os("make the set of descriptors for", error))?;
         let bound = bind_in(&directory, &place, self.is_shared())?;
+        let watched = epoll.watch(bound.socket.as_fd(), QUEUE);
+        watched.map_err(|error| os("watch", error))?;
         Ok(Listener {
             bound,
             directory,
@@ -304,12 +347,13 @@ impl Config {
             config: self.clone(),
             tables: Arc::new(tables),
             guests: Vec::new(),
+            epoll,
             owner,
             wake_cost,
             spare: None,
             resting_until: None,
             refused: 0,
-            readiness: None,
+            timer: None,
         })
     }
 }
@@ -356,6 +400,10 @@ impl Iterator for Incoming<'_> {
     }
 }
 
+/// Numbers in the set of descriptors.
+const QUEUE: u64 = 0;
+const GUEST: u64 = 1;
+const OUTSIDE: u64 = 2;
 const SOCKET_MODE_PRIVATE: u32 = 0o600;
 const SOCKET_MODE_SHARED: u32 = 0o666;
 /// As many as the kernel lets wait by default.

@@ -1,25 +1,34 @@
 //! Connections: a socket that authenticates, tells of death and rings, and a segment from each side.
 
+mod bell;
 mod claim;
 mod client;
 mod endpoint;
 mod group;
 mod link;
 mod listener;
+mod member;
 mod message;
 mod name;
+mod patience;
+mod pool;
 mod readiness;
 mod receiver;
+mod roster;
+mod seat;
 mod sender;
 mod setup;
 
+pub use bell::Bell;
 pub use claim::Claim;
 pub use client::{connect, pair};
-pub use group::{Event, Group, Member, MemberId};
+pub use group::Group;
 pub use link::PeerCred;
 pub use listener::{Incoming, Listener};
+pub use member::{Event, Member, MemberId};
 pub use message::Message;
 pub use name::runtime_directory;
+pub use pool::{Handler, Members, Pool, PoolBuilder, PoolStats, Shutdown, WorkerContext};
 pub use readiness::{Armed, Readiness};
 pub use receiver::{Messages, Receiver};
 pub use sender::Sender;

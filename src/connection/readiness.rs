@@ -9,7 +9,7 @@ use super::sender::Sender;
 use crate::error::AcceptError;
 use crate::sys;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Instant;
 
 /// A descriptor to wait on in a reactor: it is readable when a half, or a listener, that is armed should be tried again.
@@ -18,7 +18,7 @@ use std::time::Instant;
 /// the half is dropped. It works with `poll`, `select` and `epoll`, level-triggered and edge-triggered. Nothing is ever
 /// read from it or written to it.
 #[derive(Debug)]
-pub struct Readiness(sys::ReadySet);
+pub struct Readiness(sys::Epoll);
 
 /// What the look after arming brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,78 +171,42 @@ impl Sender {
     }
 }
 
-/// What a reactor waits for on behalf of a listener.
-///
-/// The members change with every handshake, and a guest that was welcomed takes its socket along, so each time it is armed
-/// the listener puts a fresh set into the one that the reactor knows.
-pub(super) struct ListenerReadiness {
-    outer: sys::ReadySet,
-    inner: Option<sys::ReadySet>,
-    timer: Option<OwnedFd>,
-}
-
 impl Listener {
     /// Makes a descriptor to wait on for clients, in a reactor of any kind.
     ///
     /// The contract: [`try_accept`](Self::try_accept) until it says `Timeout`, [`arm`](Self::arm), wait until the
     /// descriptor is readable, and again. It becomes readable for clients, for what half-open handshakes send, and when
-    /// the time of one of them is up, so no clock needs to be watched.
+    /// the time of one of them is up, so no clock needs to be watched. (Edge-triggered: clear the readiness that the
+    /// reactor keeps *before* trying.)
     ///
     /// # Errors
     /// No descriptor is left, or no memory.
     pub fn readiness(&mut self) -> io::Result<Readiness> {
-        let outer = match &self.readiness {
-            Some(readiness) => &readiness.outer,
-            None => &self.readiness.insert(ListenerReadiness::new()?).outer,
-        };
-        outer.share().map(Readiness)
+        if self.timer.is_none() {
+            let timer = sys::Timer::new()?;
+            self.watch_outside(timer.as_fd())?;
+            self.timer = Some(timer);
+        }
+        self.share_set().map(Readiness)
     }
 
-    /// Makes the descriptor readable as soon as there is something to do for [`try_accept`](Self::try_accept), at once if
-    /// there is something now; see [`readiness`](Self::readiness).
+    /// Sees to it that the descriptor becomes readable when the time of a half-open handshake is up; see
+    /// [`readiness`](Self::readiness).
     ///
     /// # Errors
-    /// [`AcceptError::Os`]: no descriptor is left, or no memory. [`AcceptError::Forked`].
+    /// [`AcceptError::Os`]: no descriptor is left. [`AcceptError::Forked`].
     /// # Cost
-    /// Three system calls, two more while handshakes are under way, and one for each of those.
+    /// One system call; more if the segment for the next client is to be made.
     pub fn arm(&mut self) -> Result<(), AcceptError> {
         self.check_owner()?;
         self.prepare();
-        let os = |source| AcceptError::Os { action: "watch for clients", source };
-        let mut readiness = match self.readiness.take() {
-            Some(readiness) => readiness,
-            None => ListenerReadiness::new().map_err(os)?,
-        };
-        let renewed = readiness.renew(self.watched(), self.next_deadline());
-        self.readiness = Some(readiness);
-        renewed.map_err(os)
-    }
-}
-
-impl ListenerReadiness {
-    fn new() -> io::Result<Self> {
-        Ok(Self { outer: sys::ReadySet::new()?, inner: None, timer: None })
-    }
-
-    fn renew<'a>(
-        &mut self,
-        members: impl Iterator<Item = BorrowedFd<'a>>,
-        deadline: Option<Instant>,
-    ) -> io::Result<()> {
-        if let Some(inner) = self.inner.take() {
-            self.outer.remove(inner.as_fd())?;
+        let left = self.next_deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        match (&self.timer, left) {
+            (Some(timer), Some(left)) => timer.start(left).map_err(|source| AcceptError::Os {
+                action: "set the timer for half-open handshakes",
+                source,
+            }),
+            _ => Ok(()),
         }
-        let inner = sys::ReadySet::new()?;
-        for member in members {
-            inner.add_readable(member)?;
-        }
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        self.timer = left.map(sys::timer).transpose()?;
-        if let Some(timer) = &self.timer {
-            inner.add_readable(timer.as_fd())?;
-        }
-        self.outer.add_readable(inner.as_fd())?;
-        self.inner = Some(inner);
-        Ok(())
     }
 }

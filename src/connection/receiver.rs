@@ -6,6 +6,7 @@ use super::readiness::Armed;
 use crate::error::{CloseReason, RecvError, RecvTimeoutError, TryRecvError, Violation};
 use crate::metrics::{ReceiveCounters, Stats};
 use crate::ring::{Assembly, Consumer, Polled, Record, Step};
+use crate::shm::{Peer, SharedWord};
 use crate::wait::{Look, Parked, Sleeper, Spinner, Spun, Wait, Waker, pause};
 use std::io;
 use std::sync::Arc;
@@ -450,6 +451,16 @@ impl Receiver {
     /// Leaves sleeping to a worker: the peer looks at the worker's line from now on.
     pub(super) fn delegate(&mut self, worker: u64) {
         self.parts.sleeper.delegate(worker);
+    }
+
+    /// Asks for no doorbell at all: nobody will look at the ring for a while.
+    pub(super) fn look_away(&mut self) {
+        self.parts.sleeper.disarm();
+    }
+
+    /// Views the word that changes when there is something to receive.
+    pub(super) fn header_word(&self) -> SharedWord<Peer> {
+        self.consumer.header_word()
     }
 }
 

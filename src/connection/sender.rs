@@ -28,6 +28,8 @@ pub struct Sender {
     ended: Option<CloseReason>,
     /// A sleep was announced and nobody has looked at the doorbell since.
     pub(super) armed: bool,
+    /// Length of the message for which there was no room last.
+    refused_len: usize,
 }
 
 /// What a sender is made of beside ring and link.
@@ -51,7 +53,7 @@ pub(super) enum Stop {
 
 impl Sender {
     pub(super) fn new(producer: Producer, link: Arc<Link>, parts: SenderParts) -> Self {
-        Self { producer, link, parts, owes_abandon: false, ended: None, armed: false }
+        Self { producer, link, parts, owes_abandon: false, ended: None, armed: false, refused_len: 0 }
     }
 
     /// Sends a message if there is room for it now.
@@ -274,6 +276,26 @@ impl Sender {
         if self.link.is_ours() { self.parts.counters.messages.get() } else { 0 }
     }
 
+    /// Says whether there is room now for the message that was refused last, or nobody left to make any.
+    pub(super) fn has_room(&mut self) -> bool {
+        !matches!(self.producer.reserve(self.refused_len, 1), Err(NoRoom::Full))
+            || self.parts.waker.is_closed()
+    }
+
+    /// Asks the receiver to ring "there is space", unless it was asked already, and looks once more. `true`: there is
+    /// room; else the space doorbell will ring.
+    pub(super) fn await_room(&mut self) -> bool {
+        if !self.parts.sleeper.is_armed() {
+            self.parts.sleeper.arm();
+        }
+        self.has_room()
+    }
+
+    /// Takes back what [`await_room`](Self::await_room) asked for.
+    pub(super) fn forget_room(&mut self) {
+        self.parts.sleeper.disarm();
+    }
+
     fn send_until(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), Stop> {
         if message.len() > self.parts.message_bytes_max {
             return Err(Stop::TooLarge { len: message.len(), max: self.parts.message_bytes_max });
@@ -376,6 +398,7 @@ impl Sender {
         match no_room {
             NoRoom::Full => {
                 self.parts.counters.full.add(1);
+                self.refused_len = len;
                 TrySendError::Full
             }
             NoRoom::TooLarge { max } => {

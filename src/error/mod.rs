@@ -32,6 +32,8 @@ pub enum CloseReason {
         /// Process id as the kernel reported it at the handshake; a name for logs, never an identity.
         pid: u32,
     },
+    /// We ended it: [`Member::disconnect`](crate::Member::disconnect) was called, or its handler panicked.
+    Disconnected,
     /// The peer broke the protocol. It was disconnected; nothing of the bad record was delivered.
     Violation(Violation),
     /// The handle was created before a `fork` and is used in the child. Connect anew there.
@@ -50,6 +52,7 @@ impl fmt::Display for CloseReason {
             Self::PeerDied { pid } => {
                 write!(f, "the peer (process {pid}) died without closing; connect again to go on")
             }
+            Self::Disconnected => f.write_str("we ended the connection; the peer may connect again"),
             Self::Violation(violation) => write!(f, "{violation}; the connection was ended, connect again"),
             Self::Forked => f.write_str(
                 "this handle belongs to the parent process; a child made by fork must connect for itself",

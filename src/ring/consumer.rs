@@ -66,6 +66,12 @@ impl Consumer {
         self.parts.ring.header(self.head) != 0
     }
 
+    /// Views the header word at our position by itself: it is zero until there is news.
+    #[cfg(not(loom))]
+    pub(crate) fn header_word(&self) -> SharedWord<Peer> {
+        self.parts.ring.header_word(self.head)
+    }
+
     /// Says whether the writer said that it will publish no more. If so, poll once more: records before it are visible.
     pub(crate) fn is_closed(&self) -> bool {
         // Pairs with the store in `Producer::close`.

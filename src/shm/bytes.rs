@@ -84,7 +84,7 @@ pub(crate) struct SharedBytes<Side> {
     base: NonNull<u8>,
     bytes: u64,
     trusted: bool,
-    _mapping: Arc<Mapping>,
+    mapping: Arc<Mapping>,
     _side: PhantomData<Side>,
 }
 
@@ -99,7 +99,7 @@ impl<Side> SharedBytes<Side> {
         assert!(offset as u64 + bytes <= mapping.bytes() as u64);
         // SAFETY: `offset` lies inside the mapping (asserted above).
         let base = unsafe { mapping.base().add(offset) };
-        Self { base, bytes, trusted, _mapping: Arc::clone(mapping), _side: PhantomData }
+        Self { base, bytes, trusted, mapping: Arc::clone(mapping), _side: PhantomData }
     }
 
     /// Returns the size of the ring.
@@ -112,7 +112,7 @@ impl<Side> SharedBytes<Side> {
     fn word(&self, position: u64) -> &AtomicU64 {
         let index = (position & (self.bytes - 8)) as usize;
         // SAFETY: the mask leaves a multiple of 8 below `bytes`, so the word is in bounds (asserted in `new`)
-        // and aligned; it lives as long as `_mapping`, and header words are only accessed as atomics here.
+        // and aligned; it lives as long as `mapping`, and header words are only accessed as atomics here.
         unsafe { self.base.cast::<AtomicU64>().byte_add(index).as_ref() }
     }
 
@@ -192,6 +192,12 @@ impl SharedBytes<Peer> {
         // SAFETY: the copy above initialised exactly `len` bytes after the old length.
         unsafe { out.set_len(out.len() + len) };
         true
+    }
+
+    /// Views the header word at `position` by itself, for looking at many rings in turn.
+    pub(crate) fn header_word(&self, position: u64) -> SharedWord<Peer> {
+        let word = NonNull::from(self.word(position));
+        SharedWord { word, _mapping: Arc::clone(&self.mapping), _side: PhantomData }
     }
 
     /// Says whether the user vouched for the peer.

@@ -12,12 +12,14 @@
 //!
 //! Source: virtio-queue `needs_notification`, tokio `atomic_waker` (the protocol as prose).
 
+mod bell;
 #[cfg(not(loom))]
 mod park;
 mod sleep;
 #[cfg(not(loom))]
 mod spin;
 
+pub(crate) use bell::BellState;
 #[cfg(not(loom))]
 pub(crate) use park::{Parked, is_gone, park};
 pub(crate) use sleep::{Barrier, Look, Sleeper, Waker, WorkerLines};

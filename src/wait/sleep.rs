@@ -49,6 +49,12 @@ impl Sleeper {
         self.word.store_relaxed(self.generation << 2 | sleep::AWAKE);
     }
 
+    /// Says whether a sleep is announced.
+    #[cfg(not(loom))]
+    pub(crate) fn is_armed(&self) -> bool {
+        self.word.load_relaxed() & sleep::STATE_MASK == sleep::ASLEEP
+    }
+
     /// Leaves sleeping to the worker with this number; its line in the endpoint segment says when it sleeps.
     pub(crate) fn delegate(&mut self, worker: u64) {
         self.word.store_relaxed(worker << 2 | sleep::DELEGATED);

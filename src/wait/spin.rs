@@ -72,13 +72,26 @@ impl Spinner {
         &mut self,
         deadline: Option<Instant>,
         stream: bool,
+        ready: impl FnMut() -> bool,
+    ) -> Spun {
+        self.spin_over(1, deadline, stream, ready)
+    }
+
+    /// As [`spin`](Self::spin), where one call of `ready` looks at so many `rings`: what happens between two readings of
+    /// the clock is bounded by the looks, not by the calls.
+    pub(crate) fn spin_over(
+        &mut self,
+        rings: usize,
+        deadline: Option<Instant>,
+        stream: bool,
         mut ready: impl FnMut() -> bool,
     ) -> Spun {
         if self.budget.is_zero() {
             return if ready() { Spun::Ready } else { Spun::Exhausted };
         }
         // Most waits of a busy ring end within the first round, before a clock was read.
-        let looks = if deadline.is_some() { LOOKS_BEFORE_DEADLINE } else { LOOKS_PER_ROUND };
+        let rounds = if deadline.is_some() { LOOKS_BEFORE_DEADLINE } else { LOOKS_PER_ROUND };
+        let looks = (RINGS_PER_ROUND / rings.max(1)).clamp(1, rounds);
         if look(&mut ready, looks) {
             return Spun::Ready;
         }
@@ -117,7 +130,7 @@ pub(crate) fn pause(pauses: u32) {
     }
 }
 
-fn look(ready: &mut impl FnMut() -> bool, rounds: u32) -> bool {
+fn look(ready: &mut impl FnMut() -> bool, rounds: usize) -> bool {
     for _ in 0..rounds {
         if ready() {
             return true;
@@ -163,8 +176,10 @@ fn wake_round_trip() -> Option<Duration> {
 }
 
 /// Looks between two readings of the clock, and when a deadline is to be met.
-const LOOKS_PER_ROUND: u32 = 32;
-const LOOKS_BEFORE_DEADLINE: u32 = 8;
+const LOOKS_PER_ROUND: usize = 32;
+const LOOKS_BEFORE_DEADLINE: usize = 8;
+/// Rings that are looked at between two readings of the clock, where one look is at many.
+const RINGS_PER_ROUND: usize = 256;
 /// Spinning for less than a few wakes makes processes that share cores fall asleep on each other.
 const BUDGET_WAKES: u32 = 4;
 const BUDGET_MIN: Duration = Duration::from_micros(10);

@@ -12,19 +12,22 @@ pub(crate) fn online_cpu_count() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
     *COUNT.get_or_init(|| {
         let list = std::fs::read_to_string("/sys/devices/system/cpu/online");
-        list.ok().and_then(|list| count_listed(&list)).unwrap_or_else(cpu_count)
+        list.ok().and_then(|list| listed(&list)).map_or_else(cpu_count, |cpus| cpus.len())
     })
 }
 
-/// Counts the processors of a list such as `0-3,8`.
-fn count_listed(list: &str) -> Option<usize> {
-    let mut count = 0;
+/// Returns the numbers of a list such as `0-3,8`.
+pub(super) fn listed(list: &str) -> Option<Vec<usize>> {
+    let mut numbers = Vec::new();
     for range in list.trim().split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        count += last.checked_sub(first)? + 1;
+        if first > last || last - first > LIST_MAX {
+            return None;
+        }
+        numbers.extend(first..=last);
     }
-    Some(count)
+    Some(numbers)
 }
 
 /// Number of processors the calling thread may run on; at least 1.
@@ -62,6 +65,9 @@ pub(crate) fn yield_now() {
     std::thread::yield_now();
 }
 
+/// No machine has as many processors.
+const LIST_MAX: usize = 1 << 16;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,11 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_processors_are_counted() {
-        for (list, count) in
-            [("0", Some(1)), ("0-1\n", Some(2)), ("0-3,8", Some(5)), ("", None), ("3-1", None)]
+    fn lists_of_processors_are_read() {
+        for (list, numbers) in
+            [("0", Some(vec![0])), ("0-1\n", Some(vec![0, 1])), ("0-2,8", Some(vec![0, 1, 2, 8]))]
         {
-            assert_eq!(count_listed(list), count, "{list:?}");
+            assert_eq!(listed(list), numbers, "{list:?}");
+        }
+        for list in ["", "3-1", "x", "0-99999999"] {
+            assert_eq!(listed(list), None, "{list:?}");
         }
         assert!(online_cpu_count() >= 1);
     }

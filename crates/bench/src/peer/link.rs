@@ -121,7 +121,7 @@ fn serve_group(stage: &Stage) -> Result<(Outcome, Keep)> {
                     tally.note(message, bytes);
                 }
             }
-            Event::Left(CloseReason::PeerClosed) | Event::Joined => {}
+            Event::Left(CloseReason::PeerClosed) | Event::Joined | Event::Room => {}
             Event::Left(reason) => failure = Some(reason),
         })?;
     }

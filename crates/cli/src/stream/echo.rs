@@ -4,7 +4,7 @@
 //! back, and at its end the confirmation that this was all.
 //!
 //! One thread serves all. A client that sends without reading its answers holds up the others when its ring is full,
-//! for [`ANSWER_LIMIT`] and once: then it gets no more answers, and is told so by the close of that direction.
+//! for [`ANSWER_LIMIT`] and once: then it is disconnected.
 
 use super::CommonArgs;
 use super::inlet::TICK;
@@ -15,7 +15,7 @@ use crate::demo::tell;
 use crate::exit;
 use anyhow::{Context, Result};
 use clap::Args;
-use ringway::{CloseReason, Config, Event, Group, Member, SendTimeoutError, TrySendError};
+use ringway::{CloseReason, Event, Group, Member, SendTimeoutError, TrySendError};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -55,8 +55,6 @@ enum Client {
     Plain,
     /// It is `ringway send`.
     Greeted { held: Option<[u8; NOTE_BYTES]>, totals: Totals },
-    /// It does not read its answers.
-    CutOff,
 }
 
 #[derive(Default)]
@@ -76,10 +74,10 @@ impl Desk {
             Event::Message(message) => {
                 let Some(client) = self.clients.get_mut(&number) else { return };
                 if !client.take(member, message, &mut self.answered) {
-                    *client = Client::CutOff;
                     self.cut_off(member);
                 }
             }
+            Event::Room => {}
             Event::Left(reason) => {
                 if let Some(client) = self.clients.remove(&number) {
                     client.leave(member, &reason, &mut self.answered);
@@ -91,15 +89,13 @@ impl Desk {
         }
     }
 
-    /// Closes the direction in which a client does not read; another sender, without a reader, takes its place.
+    /// Ends the connection of a client that does not read; what it was sent before is still delivered.
     fn cut_off(&self, member: &mut Member) {
-        if let Ok((spare, _)) = ringway::pair(&Config::new()) {
-            *member.sender() = spare.split().0;
-        }
+        member.disconnect();
         if !self.quiet {
             let pid = member.peer_cred().pid;
             tell(&format!(
-                "ringway: client {} (process {pid}) does not read its answers and gets no more",
+                "ringway: client {} (process {pid}) does not read its answers and is disconnected",
                 member.id().number()
             ));
         }
@@ -135,7 +131,6 @@ impl Client {
                 answered.add(message.len());
                 is_well && answer(member, message)
             }
-            Self::CutOff => true,
             Self::New | Self::Plain => {
                 answered.add(message.len());
                 answer(member, message)
