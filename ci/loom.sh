@@ -22,6 +22,8 @@ twins=(
     "intent_relaxed:loom_who_is_overrun"
     "sleeper_no_fence:loom_a_s"
     "waker_no_fence:loom_a_s"
+    "bell_relaxed:loom_a_bell"
+    "bell_dozes_blindly:loom_a_bell"
 )
 
 export LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}"

@@ -41,8 +41,11 @@ pub struct Config {
     pub(crate) trust_peer: bool,
     pub(crate) connect_timeout: Duration,
     pub(crate) handshake_timeout: Duration,
-    pub(crate) connections_max: usize,
+    pub(crate) connections_max: Option<usize>,
     pub(crate) connections_per_uid_max: usize,
+    pub(crate) memory_bytes_max: u64,
+    pub(crate) memory_bytes_per_uid_max: u64,
+    pub(crate) warm_segments: usize,
     pub(crate) allowed_uids: Vec<u32>,
     pub(crate) allowed_gids: Vec<u32>,
 }
@@ -66,8 +69,11 @@ impl Config {
             trust_peer: false,
             connect_timeout: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(1),
-            connections_max: CONNECTIONS_MAX_DEFAULT,
-            connections_per_uid_max: CONNECTIONS_MAX_DEFAULT,
+            connections_max: None,
+            connections_per_uid_max: CONNECTIONS_MAX,
+            memory_bytes_max: u64::MAX,
+            memory_bytes_per_uid_max: u64::MAX,
+            warm_segments: WARM_SEGMENTS_DEFAULT,
             allowed_uids: Vec::new(),
             allowed_gids: Vec::new(),
         }
@@ -155,15 +161,42 @@ impl Config {
         self
     }
 
-    /// Sets how many connections of a listener may exist at one time: 1 to 65,536, 1024 by default.
+    /// Sets how many connections of a listener may exist at one time: 1 to 65,536. By default 1024, or as many as the
+    /// descriptors of the process suffice for: a connection takes up to 4.
+    ///
+    /// `bind` raises the soft limit of descriptors to the hard one if need be.
     pub fn connections_max(mut self, connections_max: usize) -> Self {
-        self.connections_max = connections_max;
+        self.connections_max = Some(connections_max);
         self
     }
 
-    /// Sets how many of them may belong to one user; the same as in all by default.
+    /// Sets how many of them may belong to one user: 1 to 65,536, all of them by default.
     pub fn connections_per_uid_max(mut self, connections_max: usize) -> Self {
         self.connections_per_uid_max = connections_max;
+        self
+    }
+
+    /// Sets how many bytes the rings of all connections of a listener may have together, in both directions; no limit by
+    /// default.
+    ///
+    /// What counts is what a ring can grow to, and that is also what a peer can make us map and read.
+    pub fn memory_bytes_max(mut self, memory_bytes_max: u64) -> Self {
+        self.memory_bytes_max = memory_bytes_max;
+        self
+    }
+
+    /// Sets how many of those bytes may belong to connections of one user; no limit by default.
+    pub fn memory_bytes_per_uid_max(mut self, memory_bytes_max: u64) -> Self {
+        self.memory_bytes_per_uid_max = memory_bytes_max;
+        self
+    }
+
+    /// Sets how many segments a listener makes ahead of its clients, while it has nothing else to do: 1 by default.
+    ///
+    /// With [`prefault`](Self::prefault) their memory is there and touched before the client comes. A segment is made
+    /// for one client: what it held goes with the connection and is never seen by another.
+    pub fn warm_segments(mut self, segments: usize) -> Self {
+        self.warm_segments = segments;
         self
     }
 
@@ -189,12 +222,35 @@ impl Config {
         if !(1..=MESSAGE_BYTES_MAX).contains(&self.message_bytes_max) {
             return Err(ConfigError::MessageBytesMax { message_bytes_max: self.message_bytes_max });
         }
-        for connections_max in [self.connections_max, self.connections_per_uid_max] {
+        for connections_max in self.connections_max.into_iter().chain([self.connections_per_uid_max]) {
             if !(1..=CONNECTIONS_MAX).contains(&connections_max) {
                 return Err(ConfigError::Connections { connections_max });
             }
         }
+        let needed = self.ring_bytes + layout::RING_BYTES_MIN;
+        let memory_bytes_max = self.memory_bytes_max.min(self.memory_bytes_per_uid_max);
+        if memory_bytes_max < needed {
+            return Err(ConfigError::MemoryBytes { memory_bytes_max, needed });
+        }
+        if self.warm_segments > CONNECTIONS_MAX {
+            return Err(ConfigError::WarmSegments { segments: self.warm_segments });
+        }
         Ok(())
+    }
+
+    /// Returns how many connections a process may serve whose descriptors go up to `descriptors_max`.
+    ///
+    /// # Errors
+    /// They do not suffice for what was asked for: so many are needed.
+    pub(crate) fn connections_within(&self, descriptors_max: u64) -> Result<usize, u64> {
+        let fixed = DESCRIPTORS_FIXED + self.warm_segments as u64;
+        let needed = |connections: usize| fixed + DESCRIPTORS_PER_CONNECTION * connections as u64;
+        let wanted = self.connections_max.unwrap_or(CONNECTIONS_MAX_DEFAULT);
+        if needed(wanted) <= descriptors_max {
+            return Ok(wanted);
+        }
+        let fitting = descriptors_max.saturating_sub(fixed) / DESCRIPTORS_PER_CONNECTION;
+        if self.connections_max.is_some() { Err(needed(wanted)) } else { Ok((fitting as usize).max(1)) }
     }
 
     /// Says whether the sleeper should pay for the memory barrier of its waker. Who always sleeps pays too often: under
@@ -226,6 +282,11 @@ const MESSAGE_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 const PEER_RING_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 const MESSAGE_BYTES_MAX: u64 = 1 << 30;
 const CONNECTIONS_MAX_DEFAULT: usize = 1024;
+const WARM_SEGMENTS_DEFAULT: usize = 1;
+/// The socket, the space doorbell, the peer's pidfd, and during its first lap the segment that we send in.
+const DESCRIPTORS_PER_CONNECTION: u64 = 4;
+/// For the listener, its workers, handshakes under way, and what else the process has open.
+const DESCRIPTORS_FIXED: u64 = 256;
 /// Most connections that a listener can be configured for; an endpoint segment has a slot for each.
 pub(crate) const CONNECTIONS_MAX: usize = 65_536;
 /// What the kernel says of users and groups that have no number in our namespace.
@@ -250,6 +311,26 @@ mod tests {
             assert_eq!(config.check(), Err(error));
         }
         assert_eq!(Config::new().check(), Ok(()));
+    }
+
+    #[test]
+    fn memory_for_less_than_one_connection_is_no_limit() {
+        let config = Config::new().ring_bytes(1 << 20).memory_bytes_max(1 << 20);
+        let needed = (1 << 20) + (16 << 10);
+        assert_eq!(config.check(), Err(ConfigError::MemoryBytes { memory_bytes_max: 1 << 20, needed }));
+        assert_eq!(config.memory_bytes_max(needed).check(), Ok(()));
+    }
+
+    #[test]
+    fn descriptors_bound_the_default_and_refuse_what_was_asked_for() {
+        let fixed = DESCRIPTORS_FIXED + 1;
+        assert_eq!(Config::new().connections_within(u64::MAX), Ok(1024));
+        assert_eq!(Config::new().connections_within(fixed + 4 * 1024), Ok(1024));
+        assert_eq!(Config::new().connections_within(fixed + 4 * 1024 - 1), Ok(1023));
+        assert_eq!(Config::new().connections_within(64), Ok(1), "hardly any: one at least is tried");
+        let asked = Config::new().connections_max(1000);
+        assert_eq!(asked.connections_within(fixed + 4000), Ok(1000));
+        assert_eq!(asked.connections_within(fixed + 3999), Err(fixed + 4000));
     }
 
     #[test]

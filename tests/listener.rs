@@ -317,7 +317,7 @@ fn a_listener_that_is_full_says_so_and_takes_the_next_when_one_leaves() {
         });
         let error = third.join().unwrap().map(drop).unwrap_err();
         assert!(matches!(error, ConnectError::Refused(Refusal::Limit)), "{error:?}");
-        let text = "the listener refused: the connection limit is reached, in all or for this user; raise it or close others";
+        let text = "the listener refused: the limit of connections or of their memory is reached, in all or for this user; raise it or close others";
         assert_eq!(error.to_string(), text);
         must_talk(&mut second);
         drop(first);

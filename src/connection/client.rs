@@ -50,7 +50,7 @@ pub fn pair(config: &Config) -> Result<(Connection, Connection), ConnectError> {
     let mut guest = Guest::new(there, deadline);
     // Everything was written before it is read, so nothing is ever incomplete.
     let (terms, files) = guest.read_hello()?.ok_or(ConnectError::Dropped)?;
-    let theirs = guest.welcome(terms, files, config, &tables, WAKE_COST_GUESS, &mut None)?;
+    let theirs = guest.welcome(terms, files, config, &tables, WAKE_COST_GUESS, &mut Vec::new())?;
     let ours = caller.read_answer(config)?.map_err(|_| ConnectError::Dropped)?;
     Ok((ours, theirs))
 }

@@ -18,17 +18,34 @@ pub(super) struct Endpoint {
 /// Who is connected now. Touched when connections come and go, never by a message.
 #[derive(Default)]
 struct Admitted {
-    by_uid: HashMap<u32, usize>,
+    by_uid: HashMap<u32, Share>,
+    bytes: u64,
     free_slots: Vec<usize>,
     slots_used: usize,
     connections: u64,
     workers: u64,
 }
 
+/// What the connections of one user have.
+#[derive(Default)]
+struct Share {
+    connections: usize,
+    bytes: u64,
+}
+
+/// What connections may have beside their places.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Quota {
+    pub(super) connections_per_uid_max: usize,
+    pub(super) bytes_max: u64,
+    pub(super) bytes_per_uid_max: u64,
+}
+
 /// The place of one connection; dropping it gives the place back.
 pub(super) struct Ticket {
     endpoint: Arc<Endpoint>,
     uid: u32,
+    bytes: u64,
     slot: usize,
     connection: u64,
 }
@@ -39,10 +56,15 @@ impl Endpoint {
         Ok(Self { segment: Segment::endpoint(slots)?, slots, admitted: Mutex::default() })
     }
 
-    /// Gives a connection of user `uid` a place, if there is one: in all, and for this user.
-    pub(super) fn admit(self: &Arc<Self>, uid: u32, per_uid_max: usize) -> Option<Ticket> {
+    /// Gives a connection of user `uid`, whose two rings have `bytes`, a place, if there is one: in all, and for this user.
+    pub(super) fn admit(self: &Arc<Self>, uid: u32, bytes: u64, quota: Quota) -> Option<Ticket> {
         let mut admitted = self.admitted();
-        if admitted.by_uid.get(&uid).is_some_and(|count| *count >= per_uid_max) {
+        let share = admitted.by_uid.get(&uid);
+        let (connections, of_uid) = share.map_or((0, 0), |share| (share.connections, share.bytes));
+        if connections >= quota.connections_per_uid_max
+            || of_uid.saturating_add(bytes) > quota.bytes_per_uid_max
+            || admitted.bytes.saturating_add(bytes) > quota.bytes_max
+        {
             return None;
         }
         let slot = match admitted.free_slots.pop() {
@@ -53,10 +75,13 @@ impl Endpoint {
             }
             None => return None,
         };
-        *admitted.by_uid.entry(uid).or_default() += 1;
+        let share = admitted.by_uid.entry(uid).or_default();
+        share.connections += 1;
+        share.bytes += bytes;
+        admitted.bytes += bytes;
         admitted.connections += 1;
         let connection = admitted.connections;
-        Some(Ticket { endpoint: Arc::clone(self), uid, slot, connection })
+        Some(Ticket { endpoint: Arc::clone(self), uid, bytes, slot, connection })
     }
 
     /// Gives out the line of a worker that will sleep for several connections; `None` when all are taken.
@@ -72,7 +97,7 @@ impl Endpoint {
 
     /// Returns how many connections there are now.
     pub(super) fn connections(&self) -> usize {
-        self.admitted().by_uid.values().sum()
+        self.admitted().by_uid.values().map(|share| share.connections).sum()
     }
 
     /// Adds what all connections of now have done to `sum`.
@@ -111,12 +136,14 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut admitted = self.endpoint.admitted();
-        if let Some(count) = admitted.by_uid.get_mut(&self.uid) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(share) = admitted.by_uid.get_mut(&self.uid) {
+            share.connections -= 1;
+            share.bytes -= self.bytes;
+            if share.connections == 0 {
                 admitted.by_uid.remove(&self.uid);
             }
         }
+        admitted.bytes -= self.bytes;
         admitted.free_slots.push(self.slot);
     }
 }
@@ -137,16 +164,31 @@ mod tests {
     #[test]
     fn places_are_limited_in_all_and_per_user_and_come_back() {
         let endpoint = Arc::new(Endpoint::new(3).unwrap());
-        let first = endpoint.admit(1, 2).unwrap();
-        let second = endpoint.admit(1, 2).unwrap();
-        assert!(endpoint.admit(1, 2).is_none(), "third of one user");
-        let third = endpoint.admit(2, 2).unwrap();
-        assert!(endpoint.admit(3, 2).is_none(), "fourth in all");
+        let quota = Quota { connections_per_uid_max: 2, bytes_max: u64::MAX, bytes_per_uid_max: u64::MAX };
+        let first = endpoint.admit(1, 1, quota).unwrap();
+        let second = endpoint.admit(1, 1, quota).unwrap();
+        assert!(endpoint.admit(1, 1, quota).is_none(), "third of one user");
+        let third = endpoint.admit(2, 1, quota).unwrap();
+        assert!(endpoint.admit(3, 1, quota).is_none(), "fourth in all");
         assert_eq!(endpoint.connections(), 3);
         drop(first);
-        assert!(endpoint.admit(1, 2).is_some());
+        assert!(endpoint.admit(1, 1, quota).is_some());
         drop((second, third));
         assert_eq!(endpoint.connections(), 0);
+    }
+
+    #[test]
+    fn bytes_are_limited_in_all_and_per_user_and_come_back() {
+        let endpoint = Arc::new(Endpoint::new(9).unwrap());
+        let quota = Quota { connections_per_uid_max: 9, bytes_max: 100, bytes_per_uid_max: 60 };
+        let first = endpoint.admit(1, 60, quota).unwrap();
+        assert!(endpoint.admit(1, 1, quota).is_none(), "too much for one user");
+        assert!(endpoint.admit(2, 41, quota).is_none(), "too much in all");
+        assert!(endpoint.admit(2, u64::MAX, quota).is_none(), "no sum of bytes wraps");
+        let second = endpoint.admit(2, 40, quota).unwrap();
+        assert!(endpoint.admit(3, 1, quota).is_none());
+        drop((first, second));
+        assert!(endpoint.admit(1, 60, quota).is_some());
     }
 
     #[test]

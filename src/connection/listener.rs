@@ -44,8 +44,8 @@ pub struct Listener {
     epoll: sys::Epoll,
     owner: sys::ForkToken,
     wake_cost: Duration,
-    /// The segment for the next client, made ahead.
-    spare: Option<Segment>,
+    /// Segments for the next clients, made ahead.
+    warm: Vec<Segment>,
     /// Descriptors ran out: leave the queue alone until then.
     resting_until: Option<Instant>,
     refused: u64,
@@ -124,18 +124,26 @@ impl Listener {
 
     /// Waits until there is something to [`drive`](Self::drive), at most until `deadline`.
     pub(super) fn wait(&mut self, deadline: Option<Instant>) -> Result<(), AcceptError> {
-        self.prepare();
         let until = self.next_deadline().into_iter().chain(deadline).min();
-        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        // Between two segments it looks whether somebody waits already.
+        let timeout = if self.prepare() { left } else { Some(Duration::ZERO) };
         let waited = self.epoll.wait(timeout).map(drop);
         waited.map_err(|source| AcceptError::Os { action: "wait for clients", source })
     }
 
-    /// Makes the segment for the next client while nobody waits for it. Nobody else ever had it.
-    pub(super) fn prepare(&mut self) {
-        if self.spare.is_none() {
+    /// Makes a segment for a client to come while nobody waits for it; says whether that was all. Nobody else ever had it.
+    pub(super) fn prepare(&mut self) -> bool {
+        if self.warm.len() >= self.config.warm_segments {
+            return true;
+        }
+        match create_segment(&self.config) {
+            Ok(segment) => {
+                self.warm.push(segment);
+                self.warm.len() >= self.config.warm_segments
+            }
             // What cannot be had now is asked for again, and reported, when somebody needs it.
-            self.spare = create_segment(&self.config).ok();
+            Err(_) => true,
         }
     }
 
@@ -165,6 +173,9 @@ impl Listener {
 
     /// Takes in who waits in the queue and goes on with every handshake; returns the first that is complete.
     pub(super) fn drive(&mut self) -> Result<Option<Connection>, AcceptError> {
+        if let Some(timer) = &self.timer {
+            timer.stop();
+        }
         self.let_in()?;
         let now = Instant::now();
         let mut index = 0;
@@ -178,8 +189,8 @@ impl Listener {
                 Ok(None) => index += 1,
                 Ok(Some((terms, files))) => {
                     let guest = self.take_guest(index);
-                    let Self { config, tables, wake_cost, spare, .. } = self;
-                    match guest.welcome(terms, files, config, tables, *wake_cost, spare) {
+                    let Self { config, tables, wake_cost, warm, .. } = self;
+                    match guest.welcome(terms, files, config, tables, *wake_cost, warm) {
                         Ok(connection) => return Ok(Some(connection)),
                         Err(_) => self.refused += 1,
                     }
@@ -280,6 +291,11 @@ impl Listener {
         changed.map_err(|source| AcceptError::Os { action: "watch the queue of clients", source })
     }
 
+    /// Leaves it to others to touch the segments, on processors nearer to their use; says whether anything is to be touched.
+    pub(super) fn leave_prefault(&mut self) -> bool {
+        std::mem::take(&mut self.config.prefault)
+    }
+
     /// Leaves the queue alone for a moment: something failed there.
     pub(super) fn back_off(&mut self) {
         // If not even that goes, the queue is looked at again at once.
@@ -315,7 +331,8 @@ impl Config {
     /// removed on the way.
     ///
     /// # Errors
-    /// [`BindError`]: the name is in use, something else lies in its place, or the directory is not safe to use.
+    /// [`BindError`]: the name is in use, something else lies in its place, the directory is not safe to use, or
+    /// [`connections_max`](Self::connections_max) needs more descriptors than the process may have.
     /// # Cost
     /// About 1 ms the first time in a process: what a wake costs on this machine is measured once.
     pub fn bind(&self, name: &str) -> Result<Listener, BindError> {
@@ -332,7 +349,7 @@ impl Config {
                 BindError::Occupied { path, what }
             }
         })?;
-        let tables = Endpoint::new(self.connections_max)
+        let tables = Endpoint::new(self.reserve_descriptors()?)
             .map_err(|error| os("create the endpoint segment for", error))?;
         let owner = sys::ForkToken::current().map_err(|error| os("set up the fork check for", error))?;
         let wake_cost = wait::measure_wake_cost();
@@ -350,10 +367,26 @@ impl Config {
             epoll,
             owner,
             wake_cost,
-            spare: None,
+            warm: Vec::new(),
             resting_until: None,
             refused: 0,
             timer: None,
+        })
+    }
+
+    /// Returns for how many connections there are descriptors, after raising the soft limit if that is too low.
+    fn reserve_descriptors(&self) -> Result<usize, BindError> {
+        let (soft, hard) = sys::descriptor_limit();
+        let wanted = self.connections_within(u64::MAX).unwrap_or(usize::MAX);
+        if self.connections_within(soft) == Ok(wanted) {
+            return Ok(wanted);
+        }
+        // Who may not raise it has to do with the soft limit.
+        let limit = sys::raise_descriptor_limit().map_or(soft, |(soft, _)| soft);
+        self.connections_within(limit).map_err(|needed| BindError::Descriptors {
+            connections_max: wanted,
+            needed,
+            limit: limit.min(hard),
         })
     }
 }

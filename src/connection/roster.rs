@@ -161,6 +161,13 @@ impl Roster {
         pause(self.patience.due());
     }
 
+    /// Looks at everybody in the next sweeps.
+    pub(super) fn look_at_all(&mut self) {
+        while let Some(cold) = self.cold.last() {
+            self.place_hot(cold.seat);
+        }
+    }
+
     /// Looks at all who are hot and some who are cold, hands out what came, and returns the number of events.
     pub(super) fn sweep(&mut self, handle: &mut impl FnMut(&mut Member, Event<'_>)) -> usize {
         let mut events = self.grant_touched(handle);
@@ -188,8 +195,13 @@ impl Roster {
         events + self.look_for_room(handle)
     }
 
-    /// Nothing came in a whole sweep: spins a little, calls `prepare`, then sleeps, at most until `deadline`.
-    pub(super) fn rest(&mut self, deadline: Option<Instant>, prepare: impl FnOnce()) -> io::Result<()> {
+    /// Nothing came in a whole sweep: spins a little, then sleeps, at most until `deadline`, unless `prepare` says that
+    /// there is more to prepare.
+    pub(super) fn rest(
+        &mut self,
+        deadline: Option<Instant>,
+        prepare: impl FnOnce() -> bool,
+    ) -> io::Result<()> {
         if !self.owner.is_current() {
             return Ok(());
         }
@@ -208,8 +220,7 @@ impl Roster {
             Spun::Exhausted if spinner.wait() == Wait::Spin => return self.ask_kernel(Some(Duration::ZERO)),
             Spun::Exhausted => {}
         }
-        prepare();
-        if self.await_room() {
+        if !prepare() || self.await_room() {
             return Ok(());
         }
         self.sleeper.arm();

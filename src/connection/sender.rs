@@ -276,6 +276,11 @@ impl Sender {
         if self.link.is_ours() { self.parts.counters.messages.get() } else { 0 }
     }
 
+    /// Allocates and touches the ring from this thread.
+    pub(super) fn prefault(&mut self) {
+        self.producer.prefault();
+    }
+
     /// Says whether there is room now for the message that was refused last, or nobody left to make any.
     pub(super) fn has_room(&mut self) -> bool {
         !matches!(self.producer.reserve(self.refused_len, 1), Err(NoRoom::Full))

@@ -1,6 +1,6 @@
 //! Both sides of the handshake over a socket, and what it makes: a connection.
 
-use super::endpoint::{self, Endpoint, Ticket};
+use super::endpoint::{self, Endpoint, Quota, Ticket};
 use super::link::{Link, LinkParts, PeerCred};
 use super::receiver::ReceiverParts;
 use super::sender::SenderParts;
@@ -208,7 +208,7 @@ impl Guest {
         let _ = send(self.socket.as_fd(), &Message::Refused(refusal), &[]);
     }
 
-    /// Checks who says hello and what came with it, and answers with our own segment: the `spare` one if there is one.
+    /// Checks who says hello and what came with it, and answers with our own segment: a `warm` one if there is one.
     pub(super) fn welcome(
         mut self,
         terms: Terms,
@@ -216,10 +216,10 @@ impl Guest {
         config: &Config,
         tables: &Arc<Endpoint>,
         wake_cost: Duration,
-        spare: &mut Option<Segment>,
+        warm: &mut Vec<Segment>,
     ) -> Result<Connection, Trouble> {
         crash::point("handshake.hello_received");
-        match self.prepare(terms, files, config, tables, wake_cost, spare) {
+        match self.prepare(terms, files, config, tables, wake_cost, warm) {
             Ok((agreed, welcome)) => {
                 let files = [agreed.own.file(), tables.file()];
                 if let Err(trouble) = send(self.socket.as_fd(), &welcome, &files) {
@@ -247,7 +247,7 @@ impl Guest {
         config: &Config,
         tables: &Arc<Endpoint>,
         wake_cost: Duration,
-        spare: &mut Option<Segment>,
+        warm: &mut Vec<Segment>,
     ) -> Result<(Agreed, Message), Trouble> {
         let sender = self.mail.sender.ok_or(Refusal::NotAllowed)?;
         if !config.allows(sys::uid(), sender.uid, sender.gid) {
@@ -263,9 +263,10 @@ impl Guest {
             return Err(Refusal::Descriptors.into());
         }
         let theirs = map_peer(segment, &terms, config)?;
-        let ticket: Ticket =
-            tables.admit(sender.uid, config.connections_per_uid_max).ok_or(Refusal::Limit)?;
-        let own = spare.take().map_or_else(|| create_segment(config), Ok)?;
+        let ticket: Ticket = tables
+            .admit(sender.uid, config.ring_bytes + terms.ring_bytes, quota(config))
+            .ok_or(Refusal::Limit)?;
+        let own = warm.pop().map_or_else(|| create_segment(config), Ok)?;
         crash::point("handshake.segment_created");
         let barrier =
             terms.barrier && config.wants_barrier() && sender.uid == sys::uid() && sys::register_barrier();
@@ -321,7 +322,7 @@ impl Agreed {
             record_bytes_max: their_terms.ring_bytes / layout::RECORD_SHARE,
             start: 0,
         });
-        let mut producer = make_producer(own, config);
+        let mut producer = make_producer(own);
         producer.add_reader(0, theirs.word(consumer::CONSUMED));
         let link = Link::new(LinkParts {
             socket,
@@ -338,7 +339,7 @@ impl Agreed {
     }
 }
 
-fn make_producer(own: Segment, config: &Config) -> Producer {
+fn make_producer(own: Segment) -> Producer {
     let ring_bytes = own.ring_bytes();
     let parts = |allocate| ProducerParts {
         ring: own.ring(),
@@ -349,7 +350,7 @@ fn make_producer(own: Segment, config: &Config) -> Producer {
         record_bytes_max: ring_bytes / layout::RECORD_SHARE,
         allocate,
     };
-    if config.prefault {
+    if own.is_prefaulted() {
         return Producer::new(parts(None));
     }
     let segment = own.share();
@@ -366,7 +367,7 @@ fn make_producer(own: Segment, config: &Config) -> Producer {
 /// Creates our side's segment of a connection.
 pub(super) fn create_segment(config: &Config) -> Result<Segment, Trouble> {
     let os = |error| Trouble::Os("create the segment", error);
-    let segment = Segment::connection(config.ring_bytes, 0).map_err(os)?;
+    let mut segment = Segment::connection(config.ring_bytes, 0).map_err(os)?;
     if config.prefault {
         segment.prefault().map_err(os)?;
     }
@@ -395,6 +396,14 @@ fn map_tables(file: Suspect, terms: &Terms) -> Result<PeerSegment, Trouble> {
         .map_err(|_| Refusal::Descriptors)?;
     drop(file.into_trusted());
     Ok(segment)
+}
+
+fn quota(config: &Config) -> Quota {
+    Quota {
+        connections_per_uid_max: config.connections_per_uid_max,
+        bytes_max: config.memory_bytes_max,
+        bytes_per_uid_max: config.memory_bytes_per_uid_max,
+    }
 }
 
 fn pair_of(files: Vec<Suspect>) -> Result<[Suspect; 2], Trouble> {

@@ -15,7 +15,7 @@ pub enum Refusal {
     Features,
     /// The user or group of the connecting process is not allowed here.
     NotAllowed,
-    /// The listener has as many connections as it may have, in all or for this user.
+    /// The listener has as many connections as it may have, or they have as much memory, in all or for this user.
     Limit,
     /// A descriptor was missing, of the wrong type, not sealed, or of another size than announced.
     Descriptors,
@@ -36,7 +36,7 @@ impl fmt::Display for Refusal {
                 "the connecting user is not on the allow-list; see Config::allow_uid and allow_gid"
             }
             Self::Limit => {
-                "the connection limit is reached, in all or for this user; raise it or close others"
+                "the limit of connections or of their memory is reached, in all or for this user; raise it or close others"
             }
             Self::Descriptors => "a descriptor was missing, of the wrong type, unsealed or of the wrong size",
             Self::Malformed => "a field of the hello is out of bounds",
@@ -107,6 +107,15 @@ pub enum BindError {
     },
     /// A setting of the configuration is out of bounds.
     Config(ConfigError),
+    /// The process may not have as many descriptors as `connections_max` needs.
+    Descriptors {
+        /// Connections that were asked for.
+        connections_max: usize,
+        /// Descriptors that they need.
+        needed: u64,
+        /// Descriptors that the process may have: its hard limit.
+        limit: u64,
+    },
     /// The operating system refused.
     Os {
         /// What was tried.
@@ -129,6 +138,10 @@ impl fmt::Display for BindError {
                 write!(f, "{} cannot be used: {what}", path.display())
             }
             Self::Config(error) => error.fmt(f),
+            Self::Descriptors { connections_max, needed, limit } => write!(
+                f,
+                "{connections_max} connections need {needed} descriptors but this process may have {limit}; lower connections_max or raise the hard limit (ulimit -Hn, LimitNOFILE)"
+            ),
             Self::Os { action, path, source } => write!(f, "cannot {action} {}: {source}", path.display()),
         }
     }
@@ -270,6 +283,18 @@ pub enum ConfigError {
         /// The limit as given.
         connections_max: usize,
     },
+    /// The limit of memory does not even suffice for one connection with the smallest ring at the other side.
+    MemoryBytes {
+        /// The limit as given, in bytes.
+        memory_bytes_max: u64,
+        /// Bytes that one connection needs at least.
+        needed: u64,
+    },
+    /// At most 65,536 segments can be made ahead.
+    WarmSegments {
+        /// The number as given.
+        segments: usize,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -285,6 +310,13 @@ impl fmt::Display for ConfigError {
             ),
             Self::Connections { connections_max } => {
                 write!(f, "the connection limit is {connections_max} but must lie between 1 and 65536")
+            }
+            Self::MemoryBytes { memory_bytes_max, needed } => write!(
+                f,
+                "the memory limit is {memory_bytes_max} bytes but one connection needs {needed}; raise it or lower ring_bytes"
+            ),
+            Self::WarmSegments { segments } => {
+                write!(f, "warm_segments is {segments} but must be at most 65536")
             }
         }
     }

@@ -24,10 +24,6 @@ const VERSION: u8 = 1;
 
 /// Flags of a frame.
 pub(crate) mod flag {
-    /// The payload is compressed; reserved.
-    pub(crate) const COMPRESSED: u8 = 0x01;
-    /// The payload is encrypted; reserved.
-    pub(crate) const ENCRYPTED: u8 = 0x02;
     /// Of a request: a streamed response is welcome. Of a response: a part, more follow.
     pub(crate) const STREAMING: u8 = 0x04;
     /// Overtakes frames that wait for room.
@@ -36,10 +32,8 @@ pub(crate) mod flag {
     pub(crate) const REQUEST: u8 = 0x10;
     /// A response. Together with `REQUEST`: said to the protocol itself.
     pub(crate) const RESPONSE: u8 = 0x20;
-    /// What this version understands.
+    /// What this version understands. Compressed (0x01) and encrypted (0x02) are reserved, 0x40 and 0x80 illegal.
     pub(crate) const KNOWN: u8 = STREAMING | PRIORITY | REQUEST | RESPONSE;
-    /// What must never be set.
-    pub(crate) const ILLEGAL: u8 = 0xC0;
 }
 
 /// The fields of a header that are not implied.
@@ -207,7 +201,7 @@ mod tests {
         assert!(matches!(codec.read(&good[..23]), Err(FrameError::Short { bytes: 23 })));
         assert!(matches!(broken(0, 0), FrameError::Magic { .. }));
         assert!(matches!(broken(4, 2), FrameError::Version { found: 2 }));
-        for flags in [flag::COMPRESSED, flag::ENCRYPTED, 0x40, 0x80] {
+        for flags in [0x01, 0x02, 0x40, 0x80] {
             assert!(matches!(broken(5, flags), FrameError::Flags { .. }));
         }
         assert!(matches!(broken(8, 6), FrameError::Length { claimed: 6, bytes: 7 }));
@@ -224,7 +218,6 @@ mod tests {
         assert_eq!(frame[20..24], [0; 4]);
         frame[20] = 1;
         assert_eq!(codec.read(&frame), Ok((header, &b"abc"[..])));
-        assert_eq!(flag::KNOWN & flag::ILLEGAL, 0);
     }
 
     proptest! {

@@ -327,6 +327,20 @@ impl Producer {
         lap_end.min(self.limit.min(self.allocated).saturating_sub(record::RECORD_HEADER_BYTES))
     }
 
+    /// Allocates and touches the whole ring from this thread, so near to its processor where the machine has several
+    /// memory nodes. What fails now is tried again as the ring is written.
+    #[cfg(not(loom))]
+    pub(crate) fn prefault(&mut self) {
+        let ring_bytes = self.parts.ring.ring_bytes();
+        let Some(allocate) = &mut self.parts.allocate else { return };
+        if allocate(ring_bytes).is_ok() {
+            self.allocated = u64::MAX;
+            self.parts.allocate = None;
+            self.straight = self.fresh_straight();
+            let _ = self.parts.ring.prefault();
+        }
+    }
+
     #[cold]
     fn allocate_ahead(&mut self, end: u64) -> Result<(), NoRoom> {
         let ring_bytes = self.parts.ring.ring_bytes();

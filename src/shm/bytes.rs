@@ -160,6 +160,11 @@ impl SharedBytes<Own> {
         unsafe { copy_to_shared(payload.as_ptr(), self.base.as_ptr().add(index), payload.len()) };
     }
 
+    /// Touches every page, so that no page fault is left for later; they must be allocated.
+    pub(crate) fn prefault(&self) -> std::io::Result<()> {
+        self.mapping.prefault()
+    }
+
     /// Lends the place of a payload for building it there. Panics as [`copy_in`](Self::copy_in) does.
     pub(crate) fn window_mut(&mut self, position: u64, len: usize) -> &mut [u8] {
         let index = self.place(position, len).expect("invariant: a record never passes the end");

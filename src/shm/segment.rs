@@ -13,6 +13,7 @@ pub(crate) struct Segment {
     file: Arc<OwnedFd>,
     mapping: Arc<sys::Mapping>,
     ring_bytes: u64,
+    is_prefaulted: bool,
 }
 
 impl Segment {
@@ -40,7 +41,7 @@ impl Segment {
     ) -> io::Result<Self> {
         let file = sys::create_segment_file(bytes)?;
         let mapping = Arc::new(sys::Mapping::shared(file.as_fd(), bytes as usize, sys::Access::ReadWrite)?);
-        let segment = Self { file: Arc::new(file), mapping, ring_bytes };
+        let segment = Self { file: Arc::new(file), mapping, ring_bytes, is_prefaulted: false };
         // Before the first touch: a page that cannot be had is an error here and would be a signal there.
         sys::allocate(segment.file.as_fd(), 0, layout::HEADER_BYTES as u64)?;
         let words = [
@@ -61,7 +62,8 @@ impl Segment {
 
     /// Makes another handle, descriptor included.
     pub(crate) fn share(&self) -> Self {
-        Self { file: Arc::clone(&self.file), mapping: Arc::clone(&self.mapping), ring_bytes: self.ring_bytes }
+        let (file, mapping) = (Arc::clone(&self.file), Arc::clone(&self.mapping));
+        Self { file, mapping, ring_bytes: self.ring_bytes, is_prefaulted: self.is_prefaulted }
     }
 
     /// Returns what finds a word by its offset from `start`, without holding the descriptor open.
@@ -99,9 +101,16 @@ impl Segment {
     }
 
     /// Allocates and touches the whole segment, so that no page fault is left for later.
-    pub(crate) fn prefault(&self) -> io::Result<()> {
+    pub(crate) fn prefault(&mut self) -> io::Result<()> {
         self.allocate(0, self.mapping.bytes() as u64)?;
-        self.mapping.prefault()
+        self.mapping.prefault()?;
+        self.is_prefaulted = true;
+        Ok(())
+    }
+
+    /// Says whether the whole segment has memory.
+    pub(crate) fn is_prefaulted(&self) -> bool {
+        self.is_prefaulted
     }
 }
 

@@ -93,3 +93,30 @@ fn loom_a_message_after_the_close_word_finds_it() {
         assert_eq!(sleep::STATE_MASK, 3);
     });
 }
+
+#[test]
+fn loom_a_bell_wakes_its_owner_and_shows_what_was_written_before() {
+    explore(|| {
+        let bell = Arc::new(super::BellState::new());
+        let work = Arc::new(AtomicU64::new(0));
+        let (rings, leaves) = (Arc::clone(&bell), Arc::clone(&work));
+        let ringing = loom::thread::spawn(move || {
+            // Relaxed: the bell is what publishes it.
+            leaves.store(1, Ordering::Relaxed);
+            rings.ring()
+        });
+        let owning = loom::thread::spawn(move || {
+            let dozed = bell.doze();
+            if dozed && !bell.is_rung() {
+                // Sleeps now; only who rang can end it.
+                return None;
+            }
+            Some((bell.answer(), work.load(Ordering::Relaxed)))
+        });
+        let woke = ringing.join().unwrap();
+        match owning.join().unwrap() {
+            None => assert!(woke, "the owner sleeps and nobody wakes it"),
+            Some((rung, seen)) => assert!(!rung || seen == 1, "rung for work that is not to be seen"),
+        }
+    });
+}

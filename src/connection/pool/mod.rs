@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
-use worker::Worker;
+use worker::{Desk, Worker};
 
 /// Serves all clients of a listener from several threads.
 ///
@@ -113,7 +113,7 @@ impl PoolBuilder {
     /// # Errors
     /// More workers than the listener has lines for (64), or none; no descriptors or threads left; a processor that this
     /// process may not use; `make` panicked.
-    pub fn serve<H, F>(self, make: F) -> io::Result<Pool>
+    pub fn serve<H, F>(mut self, make: F) -> io::Result<Pool>
     where
         H: Handler + 'static,
         F: Fn(WorkerContext) -> H + Send + Sync + 'static,
@@ -127,6 +127,8 @@ impl PoolBuilder {
             Pin::Spread => sys::cpus_across_nodes(),
             Pin::To(cpus) => cpus,
         };
+        // Memory comes from the node of who touches it first.
+        let prefaults = !cpus.is_empty() && sys::node_count() > 1 && self.listener.leave_prefault();
         let rosters = (0..count).map(|_| Roster::new(&self.listener)).collect::<io::Result<Vec<_>>>()?;
         let bells: Vec<Bell> = rosters.iter().map(|roster| roster.bell().clone()).collect();
         let posts = bells.iter().map(|bell| Post::new(bell.clone())).collect();
@@ -142,7 +144,8 @@ impl PoolBuilder {
         for (index, roster) in rosters.into_iter().enumerate() {
             let (shared, make, ready) = (Arc::clone(&pool.shared), Arc::clone(&make), ready.clone());
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
-            let run = move || Worker::run(roster, shared, index, cpu, &*make, ready);
+            let desk = Desk { index, cpu, prefaults };
+            let run = move || Worker::run(roster, shared, desk, &*make, ready);
             pool.workers.push(Builder::new().name(format!("ringway-{index}")).spawn(run)?);
         }
         drop(ready);

@@ -16,7 +16,18 @@ pub(super) struct Worker<H> {
     roster: Roster,
     handler: H,
     shared: Arc<Shared>,
-    index: usize,
+    desk: Desk,
+}
+
+/// Where a worker works.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Desk {
+    /// Its number.
+    pub(super) index: usize,
+    /// The processor to stay on.
+    pub(super) cpu: Option<usize>,
+    /// It touches the memory of its own segments.
+    pub(super) prefaults: bool,
 }
 
 impl<H: Handler> Worker<H> {
@@ -24,19 +35,18 @@ impl<H: Handler> Worker<H> {
     pub(super) fn run(
         roster: Roster,
         shared: Arc<Shared>,
-        index: usize,
-        cpu: Option<usize>,
+        desk: Desk,
         make: &dyn Fn(WorkerContext) -> H,
         ready: Sender<io::Result<()>>,
     ) -> bool {
-        if let Some(Err(error)) = cpu.map(sys::pin_current_thread) {
+        if let Some(Err(error)) = desk.cpu.map(sys::pin_current_thread) {
             let _ = ready.send(Err(error));
             return true;
         }
-        let handler = make(WorkerContext::new(index, roster.bell().clone()));
+        let handler = make(WorkerContext::new(desk.index, roster.bell().clone()));
         let _ = ready.send(Ok(()));
         drop(ready);
-        Self { roster, handler, shared, index }.serve()
+        Self { roster, handler, shared, desk }.serve()
     }
 
     fn serve(mut self) -> bool {
@@ -56,11 +66,13 @@ impl<H: Handler> Worker<H> {
         let deadline = self.shared.end().flatten();
         self.turn(true);
         self.guard(|handler, roster| handler.on_shutdown(&mut Members::new(roster)));
+        // What lies in the rings was sent before anybody could know of the end.
+        self.roster.look_at_all();
         loop {
             let rung = self.roster.take_rung();
             let quiet = self.turn(rung);
             let idle = self.guard(|handler, _| handler.is_idle()).unwrap_or(true);
-            if idle || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if idle && quiet.is_some() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return idle;
             }
             if let Some(wakes_at) = quiet {
@@ -73,8 +85,8 @@ impl<H: Handler> Worker<H> {
     fn turn(&mut self, rung: bool) -> Option<Option<Instant>> {
         self.roster.be_patient();
         let mut events = if rung { self.let_join() } else { 0 };
-        let Self { roster, handler, shared, index } = self;
-        events += roster.sweep(&mut |member, event| deliver(handler, shared, *index, member, event));
+        let Self { roster, handler, shared, desk } = self;
+        events += roster.sweep(&mut |member, event| deliver(handler, shared, desk.index, member, event));
         let now = Instant::now();
         // It cannot fail for a set of our own; if it did, the members would still be swept.
         let _ = roster.look_around(now);
@@ -88,20 +100,23 @@ impl<H: Handler> Worker<H> {
 
     fn rest(&mut self, deadline: Option<Instant>) {
         // As for `look_around`: who cannot sleep sweeps on.
-        let _ = self.roster.rest(deadline, || ());
+        let _ = self.roster.rest(deadline, || true);
     }
 
     fn let_join(&mut self) -> usize {
-        let Self { roster, handler, shared, index } = self;
-        let dealt = shared.take_dealt(*index);
+        let Self { roster, handler, shared, desk } = self;
+        let dealt = shared.take_dealt(desk.index);
         let count = dealt.len();
-        for (number, connection) in dealt {
+        for (number, mut connection) in dealt {
+            if desk.prefaults {
+                connection.sender().prefault();
+            }
             let stats = connection.stats();
             let joined = roster.join(connection, number, &mut |member, event| {
-                deliver(handler, shared, *index, member, event)
+                deliver(handler, shared, desk.index, member, event)
             });
             if joined.is_err() {
-                shared.note_left(*index, &stats);
+                shared.note_left(desk.index, &stats);
             }
         }
         count

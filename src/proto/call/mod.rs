@@ -7,7 +7,7 @@
 //! |---|---|
 //! | none: one-way | the body |
 //! | request | time left in us (u32, 0: no limit), stream window in bytes (u32, 0: no stream), the body |
-//! | response | the body; with `STREAMING` a part, without the last one |
+//! | response | the body; with `STREAMING` a part. The last response to a streamed request is empty: the end |
 //! | response, type `0xFFFF` | code (u32), reserved (u32), text in UTF-8: the call failed |
 //! | both, type 1: settings | see [`Settings`] |
 //! | both, type 2: cancel | nothing; the id says which call |
@@ -25,10 +25,12 @@ use crate::error::call::FrameError;
 /// First message type that an application cannot use.
 pub(crate) const TYPE_RESERVED: u16 = 0xFF00;
 const TYPE_FAILED: u16 = 0xFFFF;
-/// Bytes before the body of a request.
-pub(crate) const PRELUDE_BYTES: usize = 8;
 /// Calls that a client may have in flight before the server has said how many.
 pub(crate) const CALLS_MAX_UNTOLD: u32 = 32;
+/// What a part of a streamed response costs at least, so that empty parts are limited too.
+pub(crate) const PART_BYTES_MIN: u32 = 64;
+/// Intervals without a word after which the other side counts as dead; a ping is sent after the first.
+pub(crate) const SILENT_INTERVALS: u32 = 3;
 const SETTINGS_BYTES: usize = 16;
 const PROTOCOL_VERSION: u32 = 1;
 
@@ -39,6 +41,17 @@ mod control {
     pub(super) const PING: u16 = 4;
     pub(super) const PONG: u16 = 5;
     pub(super) const GOING_AWAY: u16 = 6;
+}
+
+/// What the time that has passed means for a connection with a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Say this.
+    Ping,
+    /// The other side counts as dead.
+    Dead,
+    /// Nothing to do.
+    Nothing,
 }
 
 /// What one side tells the other first.

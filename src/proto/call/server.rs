@@ -1,12 +1,9 @@
 //! The answering side of one connection: who may ask what, which calls are in flight, how far their streams may go.
 
-use super::{Frame, Request, Settings};
+use super::{Due, Frame, PART_BYTES_MIN, Request, SILENT_INTERVALS, Settings};
 use crate::error::call::FrameError;
 use crate::proto::frame::{Codec, Header};
 use std::collections::HashMap;
-
-/// What a part of a streamed response costs at least, so that empty parts are limited too.
-pub(crate) const PART_BYTES_MIN: u32 = 64;
 
 /// One connection of a server. `T` is what the server keeps for a call in flight.
 pub(crate) struct ServerSession<T> {
@@ -14,9 +11,11 @@ pub(crate) struct ServerSession<T> {
     own: Settings,
     /// The client has said what it wants.
     settled: bool,
-    going_away: bool,
     /// Calls that were not answered at once.
     calls: HashMap<u64, Flight<T>>,
+    /// The client said something since the last beat; beats since it said something.
+    heard: bool,
+    silent: u32,
 }
 
 struct Flight<T> {
@@ -54,7 +53,7 @@ pub(crate) enum Refused {
 impl<T> ServerSession<T> {
     /// Begins a connection; say [`settings`](Self::settings) first.
     pub(crate) fn new(own: Settings) -> Self {
-        Self { codec: Codec::new(), own, settled: false, going_away: false, calls: HashMap::new() }
+        Self { codec: Codec::new(), own, settled: false, calls: HashMap::new(), heard: true, silent: 0 }
     }
 
     /// Returns how frames are written now.
@@ -69,6 +68,7 @@ impl<T> ServerSession<T> {
     /// [`FrameError`]: the client broke the protocol; close the connection.
     #[inline]
     pub(crate) fn hear<'a>(&mut self, message: &'a [u8]) -> Result<Heard<'a>, FrameError> {
+        self.heard = true;
         let (header, payload) = self.codec.read(message)?;
         match Frame::parse(&header, payload)? {
             Frame::Request(request) => Ok(Heard::Request(request)),
@@ -109,14 +109,6 @@ impl<T> ServerSession<T> {
         Ok(if was_shut && *window > 0 { Heard::Opened { id } } else { Heard::Nothing })
     }
 
-    /// Notes a call that will be answered later.
-    pub(crate) fn begin(&mut self, request: &Request<'_>, call: T) -> Result<(), Refused> {
-        self.may_begin(request.id)?;
-        let window = request.window.map(i64::from);
-        self.calls.insert(request.id, Flight { window, call });
-        Ok(())
-    }
-
     /// Says whether a call with this id may be in flight beside the others.
     pub(crate) fn may_begin(&self, id: u64) -> Result<(), Refused> {
         if self.calls.contains_key(&id) {
@@ -128,6 +120,12 @@ impl<T> ServerSession<T> {
         Ok(())
     }
 
+    /// Notes a call that [may begin](Self::may_begin) and will be answered later.
+    pub(crate) fn begin(&mut self, request: &Request<'_>, call: T) {
+        let window = request.window.map(i64::from);
+        self.calls.insert(request.id, Flight { window, call });
+    }
+
     /// Finds a call in flight.
     pub(crate) fn call_mut(&mut self, id: u64) -> Option<&mut T> {
         self.calls.get_mut(&id).map(|flight| &mut flight.call)
@@ -136,6 +134,11 @@ impl<T> ServerSession<T> {
     /// Ends a call: it was answered, cancelled or given up.
     pub(crate) fn end(&mut self, id: u64) -> Option<T> {
         self.calls.remove(&id).map(|flight| flight.call)
+    }
+
+    /// Says whether this call is answered in parts.
+    pub(crate) fn expects_parts(&self, id: u64) -> bool {
+        self.calls.get(&id).is_some_and(|flight| flight.window.is_some())
     }
 
     /// Says whether the stream of this call may be given another part.
@@ -156,19 +159,14 @@ impl<T> ServerSession<T> {
         self.calls.keys().copied().collect()
     }
 
-    /// Says whether no call is in flight.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.calls.is_empty()
-    }
-
-    /// Takes no new calls from here on; say [`Frame::GoingAway`].
-    pub(crate) fn go_away(&mut self) {
-        self.going_away = true;
-    }
-
-    /// Says whether no new calls are taken.
-    pub(crate) fn is_going_away(&self) -> bool {
-        self.going_away
+    /// Notes that an interval of the heartbeat has passed.
+    pub(crate) fn beat(&mut self) -> Due {
+        self.silent = if std::mem::take(&mut self.heard) { 0 } else { self.silent + 1 };
+        match self.silent {
+            0 => Due::Nothing,
+            SILENT_INTERVALS.. => Due::Dead,
+            _ => Due::Ping,
+        }
     }
 }
 
@@ -216,20 +214,21 @@ mod tests {
     #[test]
     fn calls_beside_each_other_are_limited_and_have_ids_of_their_own() {
         let mut session = session();
-        session.begin(&request(1, None), 'a').unwrap();
+        session.begin(&request(1, None), 'a');
         let twice = Refused::Violation(FrameError::Turn { id: 1 });
-        assert_eq!(session.begin(&request(1, None), 'b'), Err(twice));
-        session.begin(&request(2, None), 'b').unwrap();
-        assert_eq!(session.begin(&request(3, None), 'c'), Err(Refused::TooMany { calls_max: 2 }));
+        assert_eq!(session.may_begin(1), Err(twice));
+        session.begin(&request(2, None), 'b');
+        assert_eq!(session.may_begin(3), Err(Refused::TooMany { calls_max: 2 }));
         assert_eq!(session.end(1), Some('a'));
-        session.begin(&request(3, None), 'c').unwrap();
-        assert_eq!((session.end(1), session.is_idle()), (None, false));
+        assert_eq!(session.may_begin(3), Ok(()));
+        session.begin(&request(3, None), 'c');
+        assert_eq!(session.end(1), None);
     }
 
     #[test]
     fn a_stream_waits_for_its_window() {
         let mut session = session();
-        session.begin(&request(1, Some(100)), 'a').unwrap();
+        session.begin(&request(1, Some(100)), 'a');
         assert!(session.may_stream(1));
         session.charge(1, 99);
         assert!(session.may_stream(1), "one byte is left, so one part may go beyond");
@@ -247,7 +246,7 @@ mod tests {
     #[test]
     fn credit_for_a_call_without_a_stream_is_a_violation() {
         let mut session = session();
-        session.begin(&request(1, None), 'a').unwrap();
+        session.begin(&request(1, None), 'a');
         let credit = Frame::Credit { id: 1, bytes: 1 };
         hear(&mut session, &credit, |heard| assert_eq!(heard, Err(FrameError::Turn { id: 1 })));
         assert!(!session.may_stream(1));
@@ -256,7 +255,7 @@ mod tests {
     #[test]
     fn only_calls_in_flight_can_be_cancelled() {
         let mut session = session();
-        session.begin(&request(1, None), 'a').unwrap();
+        session.begin(&request(1, None), 'a');
         hear(&mut session, &Frame::Cancel { id: 2 }, |heard| assert_eq!(heard, Ok(Heard::Nothing)));
         hear(&mut session, &Frame::Cancel { id: 1 }, |heard| assert_eq!(heard, Ok(Heard::Cancel { id: 1 })));
     }
@@ -265,6 +264,16 @@ mod tests {
     fn a_ping_is_answered_with_its_id() {
         let pong = Heard::Answer(Frame::Pong { id: 77 });
         hear(&mut session(), &Frame::Ping { id: 77 }, |heard| assert_eq!(heard, Ok(pong)));
+    }
+
+    #[test]
+    fn a_client_that_says_nothing_is_pinged_and_then_counts_as_dead() {
+        let mut session = session();
+        assert_eq!(session.beat(), Due::Nothing, "it has just come");
+        assert_eq!([session.beat(), session.beat()], [Due::Ping, Due::Ping]);
+        hear(&mut session, &Frame::Pong { id: 0 }, |heard| assert_eq!(heard, Ok(Heard::Nothing)));
+        assert_eq!([session.beat(), session.beat(), session.beat()], [Due::Nothing, Due::Ping, Due::Ping]);
+        assert_eq!(session.beat(), Due::Dead);
     }
 
     #[test]

@@ -392,3 +392,24 @@ fn memory_that_cannot_be_had_is_an_error_and_is_asked_for_again() {
     assert_eq!(*asked.last().unwrap(), ring_bytes, "and never more than the ring");
     assert!(asked.len() <= 6, "only during the first lap: {asked:?}");
 }
+
+#[test]
+fn a_ring_that_is_touched_at_once_asks_for_its_memory_once() {
+    let writer = Segment::connection(RING, 0).unwrap();
+    let (segment, asked) = (writer.share(), std::sync::Arc::new(std::sync::Mutex::new(Vec::new())));
+    let log = std::sync::Arc::clone(&asked);
+    let allocate = move |end: u64| {
+        log.lock().unwrap().push(end);
+        segment.allocate(layout::HEADER_BYTES as u64, end).map_err(|error| error.raw_os_error().unwrap())
+    };
+    let mut producer = Producer::new(producer_parts(&writer, 0, Some(Box::new(allocate))));
+    producer.prefault();
+    producer.prefault();
+    for number in 0..4 * RING / 16 {
+        let reservation = producer.reserve(8, 1).unwrap();
+        producer.write(&reservation, &number.to_le_bytes());
+        producer.stage(reservation, Kind::Data, 8);
+        producer.publish();
+    }
+    assert_eq!(*asked.lock().unwrap(), [RING]);
+}
