@@ -4,4 +4,4 @@ pub use crate::error::call::{BodyError, CallError, Code, Failure, FrameError};
 
 mod server;
 
-pub use server::{OwnedRequest, Reply, Request, Server, ServerBuilder, ServerStats};
+pub use server::{OwnedRequest, Reply, Request, Server, ServerBuilder, ServerMonitor, ServerStats};
