@@ -61,9 +61,7 @@ impl Config {
     /// # Errors
     /// As [`connect`], and [`ConnectError::Config`] when a setting is out of bounds.
     pub fn connect(&self, name: &str) -> Result<Connection, ConnectError> {
-        self.check().map_err(ConnectError::Config)?;
-        let place = Place::resolve(name).map_err(ConnectError::Name)?;
-        let path = place.path();
+        let path = self.check_for(name)?.path();
         let deadline = Instant::now() + self.connect_timeout;
         let mut dropped = false;
         loop {
@@ -80,6 +78,12 @@ impl Config {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Checks the settings and finds the place of the name, without doing anything there.
+    pub(crate) fn check_for(&self, name: &str) -> Result<Place, ConnectError> {
+        self.check().map_err(ConnectError::Config)?;
+        Place::resolve(name).map_err(ConnectError::Name)
     }
 
     fn connect_once(&self, path: &Path, deadline: Instant) -> Result<Connection, ConnectError> {

@@ -4,6 +4,7 @@ mod bell;
 mod claim;
 mod client;
 mod endpoint;
+mod fragments;
 mod group;
 mod link;
 mod listener;

@@ -24,7 +24,7 @@ pub struct Sender {
     pub(super) link: Arc<Link>,
     pub(super) parts: SenderParts,
     /// Fragments of a message were sent that will not be completed; the receiver must be told first.
-    owes_abandon: bool,
+    pub(super) owes_abandon: bool,
     ended: Option<CloseReason>,
     /// A sleep was announced and nobody has looked at the doorbell since.
     pub(super) armed: bool,
@@ -315,75 +315,21 @@ impl Sender {
         Ok(())
     }
 
-    /// Goes on sending a message of any length as far as there is room now; `sent` says how far it is, at first 0.
-    ///
-    /// Until it is complete nothing else may be sent.
+    /// Asks whether sending makes sense, the kernel included.
     ///
     /// # Errors
-    /// As [`try_send`](Self::try_send); after [`TrySendError::Full`] go on with the same message.
+    /// Why not.
     #[cfg(feature = "rpc")]
-    pub(crate) fn try_send_on(&mut self, message: &[u8], sent: &mut usize) -> Result<(), TrySendError> {
-        if message.len() > self.parts.message_bytes_max {
-            return Err(TrySendError::TooLarge { len: message.len(), max: self.parts.message_bytes_max });
-        }
-        if message.len() <= self.producer.payload_bytes_max() {
-            return self.try_send(message);
-        }
-        while *sent < message.len() {
-            let reservation = self.try_reserve(self.part_bytes(message, *sent), 1)?;
-            self.send_part(message, sent, reservation);
+    pub(crate) fn look_after_peer(&mut self) -> Result<(), CloseReason> {
+        self.link.look_after_peer();
+        self.check()?;
+        if self.parts.waker.is_closed() {
+            return Err(self.end(CloseReason::PeerClosed));
         }
         Ok(())
     }
 
-    fn send_fragments(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), Stop> {
-        let mut sent = 0;
-        while sent < message.len() {
-            let reservation = match self.reserve_until(self.part_bytes(message, sent), 1, deadline) {
-                Ok(reservation) => reservation,
-                Err(stop) => {
-                    // What an earlier message owes stays owed.
-                    self.owes_abandon |= sent > 0;
-                    return Err(stop);
-                }
-            };
-            self.send_part(message, &mut sent, reservation);
-        }
-        Ok(())
-    }
-
-    /// Returns how long the next fragment of a message is.
-    fn part_bytes(&self, message: &[u8], sent: usize) -> usize {
-        self.producer.payload_bytes_max().min(message.len() - sent)
-    }
-
-    /// Sends the next fragment of a message into room reserved for it.
-    fn send_part(&mut self, message: &[u8], sent: &mut usize, reservation: Reservation) {
-        let part = &message[*sent..*sent + reservation.len()];
-        let last = *sent + part.len() == message.len();
-        let kind = match *sent {
-            0 => Kind::FragmentFirst,
-            _ if last => Kind::FragmentLast,
-            _ => Kind::FragmentMiddle,
-        };
-        self.producer.write(&reservation, part);
-        self.producer.stage(reservation, kind, part.len());
-        self.publish(u64::from(last), part.len());
-        *sent += part.len();
-        crash::point("fragments.between");
-    }
-
-    /// Tells the receiver to forget the fragments of a message that was given up.
-    #[cold]
-    fn pay_abandon(&mut self) -> Result<(), TrySendError> {
-        let reservation = self.producer.reserve(0, 1).map_err(|no_room| self.refuse(no_room, 0))?;
-        self.producer.stage(reservation, Kind::Abandon, 0);
-        self.publish(0, 0);
-        self.owes_abandon = false;
-        Ok(())
-    }
-
-    fn try_reserve(&mut self, len: usize, align: u64) -> Result<Reservation, TrySendError> {
+    pub(super) fn try_reserve(&mut self, len: usize, align: u64) -> Result<Reservation, TrySendError> {
         self.check().map_err(TrySendError::Closed)?;
         if len > self.parts.message_bytes_max {
             return Err(TrySendError::TooLarge { len, max: self.record_bytes_max() });
@@ -399,7 +345,7 @@ impl Sender {
 
     /// Turns a missing room into what the caller is told.
     #[cold]
-    fn refuse(&mut self, no_room: NoRoom, len: usize) -> TrySendError {
+    pub(super) fn refuse(&mut self, no_room: NoRoom, len: usize) -> TrySendError {
         match no_room {
             NoRoom::Full => {
                 self.parts.counters.full.add(1);
@@ -428,7 +374,7 @@ impl Sender {
 
     /// Makes staged messages visible, wakes the receiver if it sleeps, and counts.
     #[inline(always)]
-    fn publish(&mut self, messages: u64, bytes: usize) {
+    pub(super) fn publish(&mut self, messages: u64, bytes: usize) {
         self.producer.publish();
         match self.parts.waker.look() {
             Look::Awake => {}
@@ -473,7 +419,7 @@ impl Sender {
         self.ended.get_or_insert(reason).clone()
     }
 
-    fn reserve_until(
+    pub(super) fn reserve_until(
         &mut self,
         len: usize,
         align: u64,
@@ -572,7 +518,7 @@ fn is_over(deadline: Option<Instant>) -> bool {
 }
 
 impl Stop {
-    fn into_timeout_error(self) -> SendTimeoutError {
+    pub(super) fn into_timeout_error(self) -> SendTimeoutError {
         match self {
             Self::Timeout => SendTimeoutError::Timeout,
             Self::TooLarge { len, max } => SendTimeoutError::TooLarge { len, max },

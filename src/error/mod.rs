@@ -34,6 +34,8 @@ pub enum CloseReason {
     },
     /// We ended it: [`Member::disconnect`](crate::Member::disconnect) was called, or its handler panicked.
     Disconnected,
+    /// The peer's process lives, but said nothing for so long that it counts as dead; see the heartbeat of a client.
+    PeerSilent,
     /// The peer broke the protocol. It was disconnected; nothing of the bad record was delivered.
     Violation(Violation),
     /// The handle was created before a `fork` and is used in the child. Connect anew there.
@@ -53,6 +55,9 @@ impl fmt::Display for CloseReason {
                 write!(f, "the peer (process {pid}) died without closing; connect again to go on")
             }
             Self::Disconnected => f.write_str("we ended the connection; the peer may connect again"),
+            Self::PeerSilent => f.write_str(
+                "the peer has not answered pings, so it counts as dead; is its process stopped or blocked?",
+            ),
             Self::Violation(violation) => write!(f, "{violation}; the connection was ended, connect again"),
             Self::Forked => f.write_str(
                 "this handle belongs to the parent process; a child made by fork must connect for itself",

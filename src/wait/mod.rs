@@ -10,8 +10,12 @@
 //!   waker, who acts on every message, runs none. A store-load fence after each publish costs a stream about a
 //!   tenth. Used when both sides said that they take part; a liar delays only its own messages.
 //!
+//! Within a process, [`Baton`] says which of several waiting threads reads for all.
+//!
 //! Source: virtio-queue `needs_notification`, tokio `atomic_waker` (the protocol as prose).
 
+#[cfg(feature = "rpc")]
+mod baton;
 mod bell;
 #[cfg(not(loom))]
 mod park;
@@ -19,6 +23,8 @@ mod sleep;
 #[cfg(not(loom))]
 mod spin;
 
+#[cfg(feature = "rpc")]
+pub(crate) use baton::Baton;
 pub(crate) use bell::BellState;
 #[cfg(not(loom))]
 pub(crate) use park::{Parked, is_gone, park};

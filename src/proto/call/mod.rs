@@ -16,6 +16,13 @@
 //! | both, type 6: going away | nothing; no new requests, those in flight are answered |
 //!
 //! The types from `0xFF00` on belong to the protocol.
+//!
+//! Ids of requests grow. A stream ends with its last frame, whose body is its last part unless it is empty. A part costs as
+//! many bytes of the window as it has, 64 at least, and the last one nothing; while the window is open at all, a part may go
+//! beyond it. A call that was cancelled counts as in flight no more; it may be answered or not. The answer may also have
+//! crossed the cancel, so the client lets it pass.
+
+pub(crate) mod client;
 
 pub(crate) mod server;
 
@@ -25,6 +32,8 @@ use crate::error::call::FrameError;
 /// First message type that an application cannot use.
 pub(crate) const TYPE_RESERVED: u16 = 0xFF00;
 const TYPE_FAILED: u16 = 0xFFFF;
+/// Bytes before the body of a request.
+pub(crate) const PRELUDE_BYTES: usize = 8;
 /// Calls that a client may have in flight before the server has said how many.
 pub(crate) const CALLS_MAX_UNTOLD: u32 = 32;
 /// What a part of a streamed response costs at least, so that empty parts are limited too.
