@@ -19,7 +19,7 @@ pub struct Row {
     bytes: usize,
     /// Of clients that were killed, only what is known to have been sent.
     sent: u64,
-    /// Stream: right messages. Calls: right answers; of clients that were killed, right requests.
+    /// Stream: right messages. Otherwise right answers, or parts of them; of clients that were killed, right requests.
     delivered: u64,
     lost: u64,
     corrupt: u64,
@@ -89,11 +89,16 @@ impl Row {
             self.lost += tally.gaps;
             return;
         };
-        let delivered = if self.work == Work::Call { result.answered } else { tally.delivered };
+        let delivered = if self.work == Work::Stream { tally.delivered } else { result.answered };
         self.corrupt += result.corrupt;
         self.sent += result.sent;
         self.delivered += delivered;
         self.lost += result.sent.saturating_sub(delivered + tally.corrupt + result.corrupt);
+    }
+
+    /// Returns what rows are ordered by.
+    pub fn place(&self) -> (Work, Transport) {
+        (self.work, self.transport)
     }
 
     /// Says what went wrong, if something did. A killed client alone is nothing wrong.
@@ -107,18 +112,10 @@ impl Row {
     }
 
     fn cells(&self) -> Vec<String> {
-        let transport = match self.transport {
-            Transport::Ringway => "ringway",
-            Transport::Uds => "Unix socket",
-        };
-        let work = match self.work {
-            Work::Stream => "stream",
-            Work::Call => "request/answer",
-        };
         let micros = self.ns.map_or_else(|| ["-"; 4].map(str::to_owned), |ns| ns.micros());
         let cells = [
-            transport.to_owned(),
-            work.to_owned(),
+            self.transport.title().to_owned(),
+            self.work.title().to_owned(),
             self.clients.to_string(),
             thousands(self.sent),
             thousands(self.delivered),
@@ -217,6 +214,14 @@ fn comparison(rows: &[Row]) -> String {
             parts.push(format!("a round trip took {median} (median), {tail} (99th percentile)"));
         }
     }
+    if let Some(rows) = both(Work::Pipeline) {
+        let (ratio, slower) = faster(rows);
+        parts.push(format!("with many in flight it answered {ratio} x the calls{slower}"));
+    }
+    if let Some(rows) = both(Work::Parts) {
+        let (ratio, slower) = faster(rows);
+        parts.push(format!("in parts it answered {ratio} x as fast{slower}"));
+    }
     if parts.is_empty() {
         return "Nothing was measured that could be compared.".to_owned();
     }
@@ -274,7 +279,7 @@ mod tests {
     use ringway_bench::tally::Tally;
 
     fn row(transport: Transport, work: Work, msgs_per_s: f64, p50: Option<u64>) -> Row {
-        let round = Round { transport, work, bytes: 64, millis: 1, bulk: false };
+        let round = Round { transport, work, bytes: 64, millis: 1, bulk: false, kill: false };
         let mut row = Row::new(round, &BTreeMap::new(), &ServerResult::default(), 0).unwrap();
         row.delivered = 10;
         row.msgs_per_s = msgs_per_s;
@@ -308,8 +313,14 @@ mod tests {
 
     #[test]
     fn clients_that_ended_and_clients_that_died_add_up() {
-        let round =
-            Round { transport: Transport::Ringway, work: Work::Stream, bytes: 64, millis: 1, bulk: false };
+        let round = Round {
+            transport: Transport::Ringway,
+            work: Work::Stream,
+            bytes: 64,
+            millis: 1,
+            bulk: false,
+            kill: false,
+        };
         let result = |sent| Some(ClientResult { sent, ..ClientResult::default() });
         let results = BTreeMap::from([(1, result(100)), (2, result(50)), (3, None)]);
         let tally = |client, delivered, gaps, corrupt| {
