@@ -8,6 +8,8 @@
 //! - [`Listener::bind`] and [`connect`] make connections; [`pair`] makes one within a process.
 //! - [`Connection`] sends and receives; [`Connection::split`] gives the two halves to two threads.
 //! - [`Group`] serves many clients from one thread, [`Pool`] from several.
+//! - [`ByteStream`] is what a socket is, for code that was written for one.
+//! - [`Receiver::readiness`] waits in a reactor of your own.
 //! - [`Config`] has the settings: ring size, waiting, limits, who may connect.
 //!
 //! # Examples
@@ -37,15 +39,20 @@ pub mod rpc;
 mod shm;
 #[cfg(not(loom))]
 mod sys;
+#[cfg(all(feature = "tokio", not(loom)))]
+#[path = "aio/mod.rs"]
+pub mod tokio;
 mod wait;
 
+#[cfg(all(feature = "tonic", not(loom)))]
+pub use self::tokio::tonic;
 #[cfg(not(loom))]
 pub use config::{Config, Profile};
 #[cfg(not(loom))]
 pub use connection::{
-    Armed, Bell, Claim, Connection, Event, Group, Handler, Incoming, Listener, Member, MemberId, Members,
-    Message, Messages, PeerCred, Pool, PoolBuilder, PoolStats, Readiness, Receiver, Sender, Shutdown,
-    WorkerContext, connect, pair, runtime_directory,
+    Armed, Bell, ByteListener, ByteReader, ByteStream, ByteWriter, Claim, Connection, Event, Group, Handler,
+    Incoming, Listener, Member, MemberId, Members, Message, Messages, PeerCred, Pool, PoolBuilder, PoolStats,
+    Readiness, Receiver, Sender, Shutdown, WorkerContext, connect, pair, runtime_directory,
 };
 #[cfg(feature = "crash-points")]
 pub use crash::POINTS as CRASH_POINTS;

@@ -28,6 +28,7 @@ fn peer_process() {
         ("empty_group", role_empty_group),
         ("group", role_group),
         ("group_in_handler", role_group_in_handler),
+        ("pool", role_pool),
         ("anew", role_anew),
         ("forked_parent", role_forked_parent),
     ]);
@@ -76,6 +77,11 @@ fn a_group_with_members_is_an_error_in_the_child_and_goes_on_in_the_parent() {
 #[test]
 fn a_child_made_while_a_message_is_handled_loses_its_members_and_does_not_crash() {
     play("group_in_handler");
+}
+
+#[test]
+fn a_pool_is_an_error_in_the_child_and_goes_on_in_the_parent() {
+    play("pool");
 }
 
 #[test]
@@ -272,6 +278,37 @@ fn role_group() {
         group.as_mut().unwrap().turn(None, keep).unwrap();
     }
     check(&bytes, 0, 100);
+}
+
+fn role_pool() {
+    struct Echo;
+    impl ringway::Handler for Echo {
+        fn on_event(&mut self, member: &mut ringway::Member, event: Event<'_>) {
+            if let Event::Message(bytes) = event {
+                member.sender().try_send(bytes).unwrap();
+            }
+        }
+    }
+    let scratch = scratch_dir();
+    let socket = scratch.socket("test");
+    let listener = Config::new().bind(&socket).unwrap();
+    let mut pool = Some(ringway::Pool::builder(listener).workers(2).serve(|_| Echo).unwrap());
+    let mut connections: Vec<_> = (0..4).map(|_| Config::new().connect(&socket).unwrap()).collect();
+    connections.iter_mut().for_each(must_echo);
+    let bell = pool.as_ref().unwrap().bell(1);
+    in_a_child(|| {
+        let pool = pool.take().unwrap();
+        assert_eq!((pool.connections(), pool.stats()), (0, ringway::PoolStats::default()));
+        bell.ring();
+        assert_eq!(pool.shutdown(Duration::from_secs(10)), ringway::Shutdown::Forked);
+    });
+    in_a_child(|| drop(pool.take()));
+    assert_eq!(scratch.entries(), ["test.sock"]);
+    connections.iter_mut().for_each(must_echo);
+    connections.push(Config::new().connect(&socket).unwrap());
+    connections.iter_mut().for_each(must_echo);
+    assert_eq!(pool.take().unwrap().shutdown(Duration::from_secs(10)), ringway::Shutdown::Complete);
+    assert_eq!(scratch.entries(), [""; 0]);
 }
 
 fn role_group_in_handler() {

@@ -125,6 +125,26 @@ fn a_panic_is_a_failure_of_its_call_and_nothing_else() {
 }
 
 #[test]
+fn typed_handlers_see_values_and_refuse_what_is_none() {
+    let server = Fixture::new();
+    let mut raw = server.connect();
+    for kind in [kind::UPPER, kind::UPPER_LATER, kind::UPPER_BLOCKING] {
+        raw.ask(kind, 1, "grün".as_bytes());
+        assert_eq!(raw.hear_response(1), "GRÜN".as_bytes());
+        raw.ask(kind, 2, b"");
+        assert_eq!(raw.hear_failure(2), (Code::INVALID_ARGUMENT.0, "nothing to write large".into()));
+        raw.ask(kind, 3, b"\xff");
+        let (code, text) = raw.hear_failure(3);
+        assert!(Code(code) == Code::INVALID_ARGUMENT && text.contains("utf-8"), "{text}");
+    }
+    raw.ask_for_stream(kind::NUMBERS, 4, 1_000, b"abc");
+    assert_eq!([raw.hear().payload, raw.hear().payload, raw.hear().payload], [b"1", b"2", b"3"]);
+    assert_eq!(raw.hear_response(4), b"");
+    raw.ask_for_stream(kind::NUMBERS, 5, 1_000, b"\xff");
+    assert_eq!(Code(raw.hear_failure(5).0), Code::INVALID_ARGUMENT);
+}
+
+#[test]
 fn one_way_messages_are_run_and_not_answered() {
     let server = Fixture::with(1, 2, 0);
     let mut raw = server.connect();

@@ -14,32 +14,30 @@ impl Sender {
         let mut sent = 0;
         let outcome = self.send_rest(message, &mut sent, deadline);
         if outcome.is_err() {
-            self.leave_unfinished(sent);
+            self.give_up(message, sent);
         }
         outcome
     }
 
-    /// Goes on sending a message of any length as far as there is room now; `sent` says how far it is, at first 0.
-    ///
-    /// Until it is complete nothing else may be sent, or it must be left with
-    /// [`leave_unfinished`](Self::leave_unfinished).
+    /// Sends what comes after the first `sent` bytes of a message, as far as one record holds it, if there is room now;
+    /// returns how many bytes that was. Until the message is complete nothing else may be sent, or it must be
+    /// [given up](Self::give_up).
     ///
     /// # Errors
     /// As [`try_send`](Self::try_send); after [`TrySendError::Full`] go on with the same message.
-    #[cfg(feature = "rpc")]
-    pub(crate) fn try_send_on(&mut self, message: &[u8], sent: &mut usize) -> Result<(), TrySendError> {
-        if message.len() <= self.producer.payload_bytes_max() {
-            return self.try_send(message);
+    #[cfg(any(feature = "rpc", feature = "tokio"))]
+    pub(crate) fn try_send_part(&mut self, message: &[u8], sent: usize) -> Result<usize, TrySendError> {
+        if message.len() <= self.record_bytes_max() {
+            return self.try_send(message).map(|()| message.len());
         }
         self.check_len(message).map_err(|(len, max)| TrySendError::TooLarge { len, max })?;
-        while *sent < message.len() {
-            let reservation = self.try_reserve(self.part_bytes(message, *sent), 1)?;
-            self.send_part(message, sent, reservation);
-        }
-        Ok(())
+        let reservation = self.try_reserve(self.part_bytes(message, sent), 1)?;
+        let mut now = sent;
+        self.send_part(message, &mut now, reservation);
+        Ok(now - sent)
     }
 
-    /// As [`try_send_on`](Self::try_send_on), waiting for room until `deadline`.
+    /// Sends what comes after the first `sent` bytes of a message, and counts on, waiting for room until `deadline`.
     ///
     /// # Errors
     /// As [`send_deadline`](Self::send_deadline); after a time-out go on with the same message.
@@ -57,10 +55,10 @@ impl Sender {
         self.send_rest(message, sent, Some(deadline)).map_err(Stop::into_timeout_error)
     }
 
-    /// Gives up a message of which `sent` bytes were sent.
-    pub(crate) fn leave_unfinished(&mut self, sent: usize) {
+    /// Takes note that a message ends after `sent` bytes: the receiver must be told, unless it has none or all of them.
+    pub(crate) fn give_up(&mut self, message: &[u8], sent: usize) {
         // What an earlier message owes stays owed.
-        self.owes_abandon |= sent > 0;
+        self.owes_abandon |= 0 < sent && sent < message.len();
     }
 
     /// Tells the receiver to forget the fragments of a message that was given up.
@@ -81,7 +79,7 @@ impl Sender {
         Ok(())
     }
 
-    #[cfg(feature = "rpc")]
+    #[cfg(any(feature = "rpc", feature = "tokio"))]
     fn check_len(&self, message: &[u8]) -> Result<(), (usize, usize)> {
         let (len, max) = (message.len(), self.parts.message_bytes_max);
         if len > max { Err((len, max)) } else { Ok(()) }

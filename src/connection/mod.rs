@@ -1,6 +1,7 @@
 //! Connections: a socket that authenticates, tells of death and rings, and a segment from each side.
 
 mod bell;
+mod bytes;
 mod claim;
 mod client;
 mod endpoint;
@@ -19,8 +20,13 @@ mod roster;
 mod seat;
 mod sender;
 mod setup;
+#[cfg(feature = "tokio")]
+mod tasks;
 
 pub use bell::Bell;
+#[cfg(feature = "tokio")]
+pub(crate) use bytes::Rest;
+pub use bytes::{ByteListener, ByteReader, ByteStream, ByteWriter};
 pub use claim::Claim;
 pub use client::{connect, pair};
 pub use group::Group;
@@ -31,6 +37,8 @@ pub use message::Message;
 pub use name::runtime_directory;
 pub use pool::{Handler, Members, Pool, PoolBuilder, PoolStats, Shutdown, WorkerContext};
 pub use readiness::{Armed, Readiness};
+#[cfg(feature = "tokio")]
+pub(crate) use receiver::Place;
 pub use receiver::{Messages, Receiver};
 pub use sender::Sender;
 

@@ -18,7 +18,7 @@ use std::time::Instant;
 /// the half is dropped. It works with `poll`, `select` and `epoll`, level-triggered and edge-triggered. Nothing is ever
 /// read from it or written to it.
 #[derive(Debug)]
-pub struct Readiness(sys::Epoll);
+pub struct Readiness(pub(crate) sys::Epoll);
 
 /// What the look after arming brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -54,7 +54,7 @@ pub(super) struct ReceiverParts {
 
 /// Where a message that was taken lies.
 #[derive(Clone, Copy)]
-enum Place {
+pub(crate) enum Place {
     Copied,
     Assembled,
     Lent(Record),
@@ -107,16 +107,8 @@ impl Receiver {
         if self.take_plain() {
             return Ok(Message::copied(&self.scratch));
         }
-        self.try_recv_any()
-    }
-
-    #[inline(never)]
-    fn try_recv_any(&mut self) -> Result<Message<'_>, TryRecvError> {
-        match self.next() {
-            Ok(place) => Ok(self.message(place)),
-            Err(Nothing::Empty) => Err(TryRecvError::Empty),
-            Err(Nothing::Closed(reason)) => Err(TryRecvError::Closed(reason)),
-        }
+        let place = self.try_take_any()?;
+        Ok(self.message(place))
     }
 
     /// Takes the next message, waiting as long as it takes.
@@ -130,16 +122,8 @@ impl Receiver {
         if self.take_plain() {
             return Ok(Message::copied(&self.scratch));
         }
-        self.recv_any()
-    }
-
-    #[inline(never)]
-    fn recv_any(&mut self) -> Result<Message<'_>, RecvError> {
-        match self.next_until(None) {
-            Ok(place) => Ok(self.message(place)),
-            Err(Stop::Closed(reason)) => Err(RecvError(reason)),
-            Err(Stop::Timeout) => unreachable!("invariant: no deadline was given"),
-        }
+        let place = self.take()?;
+        Ok(self.message(place))
     }
 
     /// Takes the next message, waiting for at most `timeout`.
@@ -229,8 +213,35 @@ impl Receiver {
         }
     }
 
+    /// Takes the next message if there is one; [`message`](Self::message) shows it until the next is taken.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn try_take(&mut self) -> Result<Place, TryRecvError> {
+        if self.take_plain() {
+            return Ok(Place::Copied);
+        }
+        self.try_take_any()
+    }
+
+    #[inline(never)]
+    fn try_take_any(&mut self) -> Result<Place, TryRecvError> {
+        self.next().map_err(|nothing| match nothing {
+            Nothing::Empty => TryRecvError::Empty,
+            Nothing::Closed(reason) => TryRecvError::Closed(reason),
+        })
+    }
+
+    /// Takes the next message, waiting as long as it takes; see [`try_take`](Self::try_take).
+    #[inline(never)]
+    pub(crate) fn take(&mut self) -> Result<Place, RecvError> {
+        self.next_until(None).map_err(|stop| match stop {
+            Stop::Closed(reason) => RecvError(reason),
+            Stop::Timeout => unreachable!("invariant: no deadline was given"),
+        })
+    }
+
+    /// Shows the message that was taken last.
     #[inline]
-    fn message(&self, place: Place) -> Message<'_> {
+    pub(crate) fn message(&self, place: Place) -> Message<'_> {
         match place {
             Place::Copied => Message::copied(&self.scratch),
             Place::Assembled => Message::copied(self.assembly.message()),
@@ -278,7 +289,9 @@ impl Receiver {
         for _ in 0..RECORDS_PER_CALL {
             match self.consumer.poll() {
                 Ok(Polled::Record(record)) => {
-                    if let Some(place) = self.take(record).map_err(|violation| self.accuse(violation))? {
+                    if let Some(place) =
+                        self.take_record(record).map_err(|violation| self.accuse(violation))?
+                    {
                         return Ok(place);
                     }
                 }
@@ -290,7 +303,7 @@ impl Receiver {
         Err(Nothing::Empty)
     }
 
-    fn take(&mut self, record: Record) -> Result<Option<Place>, Violation> {
+    fn take_record(&mut self, record: Record) -> Result<Option<Place>, Violation> {
         match self.assembly.step(record.kind, record.len)? {
             Step::Whole => self.take_whole(record),
             Step::Part { last } => self.take_part(record, last),

@@ -206,14 +206,16 @@ impl Roster {
             return Ok(());
         }
         let stream = self.patience.rest();
-        let Self { seats, hot, cold, bell, spinner, cold_next, .. } = self;
+        let Self { seats, hot, cold, cold_next, stuck, stuck_next, bell, spinner, .. } = self;
         let few = COLD_LOOKS.min(cold.len());
         let glance = || {
             let some = (0..few).any(|_| {
                 *cold_next = if *cold_next < cold.len() - 1 { *cold_next + 1 } else { 0 };
                 cold[*cold_next].is_ready()
             });
-            some || bell.is_rung() || hot.iter().any(|at| is_ready(seats, *at))
+            some || bell.is_rung()
+                || hot.iter().any(|at| is_ready(seats, *at))
+                || has_room(seats, stuck, stuck_next)
         };
         match spinner.spin_over(hot.len() + few, deadline, stream, glance) {
             Spun::Ready | Spun::TimedOut => return Ok(()),
@@ -412,11 +414,15 @@ impl Roster {
     }
 
     fn place_hot(&mut self, at: u32) {
-        self.unplace(at);
-        if let Some(seat) = &mut self.seats[at as usize] {
-            seat.misses = 0;
-            seat.place = Place::Hot(self.hot.len());
-            self.hot.push(at);
+        let Some(seat) = &mut self.seats[at as usize] else { return };
+        seat.misses = 0;
+        // Who is hot keeps its turn: a sweep must not meet it twice.
+        if !matches!(seat.place, Place::Hot(_)) {
+            self.unplace(at);
+            if let Some(seat) = &mut self.seats[at as usize] {
+                seat.place = Place::Hot(self.hot.len());
+                self.hot.push(at);
+            }
         }
     }
 
@@ -451,8 +457,10 @@ impl Roster {
     /// Frees the seat of a member that has left, which closes its connection.
     fn vacate(&mut self, at: u32) {
         self.unplace(at);
-        self.stuck.retain(|other| *other != at);
         let Some(mut seat) = self.seats[at as usize].take() else { return };
+        if seat.is_stuck {
+            self.stuck.retain(|other| *other != at);
+        }
         // A child made by fork shares the set of descriptors with its parent.
         if self.owner.is_current() {
             seat.unwatch(&self.epoll);
@@ -466,6 +474,15 @@ fn is_ready(seats: &[Option<Seat>], at: u32) -> bool {
     seats[at as usize]
         .as_ref()
         .is_some_and(|seat| seat.receiver.link().is_hung_up() || seat.receiver.is_ready())
+}
+
+/// Looks whether the next of those who wait for room has it; if not, it is the turn of the one after it.
+fn has_room(seats: &mut [Option<Seat>], stuck: &[u32], next: &mut usize) -> bool {
+    let Some(&at) = stuck.get(*next).or(stuck.first()) else { return false };
+    let found = seats[at as usize].as_mut().is_some_and(|seat| seat.member.sender.has_room());
+    *next = if found { *next } else { *next + 1 };
+    *next = if *next < stuck.len() { *next } else { 0 };
+    found
 }
 
 /// Numbers that are no door of a seat.

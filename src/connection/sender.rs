@@ -405,6 +405,15 @@ impl Sender {
         Ok(())
     }
 
+    /// Says whether anybody will read, which a send by itself finds out only afterwards.
+    pub(crate) fn check_reader(&mut self) -> Result<(), CloseReason> {
+        self.check()?;
+        if self.parts.waker.is_closed() {
+            return Err(self.end(CloseReason::PeerClosed));
+        }
+        Ok(())
+    }
+
     #[cold]
     fn reason(&mut self) -> CloseReason {
         if let Some(reason) = &self.ended {
@@ -509,7 +518,7 @@ impl Sender {
 }
 
 /// Says whether there is room for `len` bytes, or the attempt would bring other news.
-fn is_worth_a_try(producer: &mut Producer, waker: &Waker, len: usize, align: u64) -> bool {
+pub(super) fn is_worth_a_try(producer: &mut Producer, waker: &Waker, len: usize, align: u64) -> bool {
     !matches!(producer.reserve(len, align), Err(NoRoom::Full)) || waker.is_closed()
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Every message says what happened, with numbers, why, and what to do.
 
+mod as_io;
 #[cfg(feature = "rpc")]
 pub(crate) mod call;
 mod setup;

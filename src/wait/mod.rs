@@ -20,6 +20,8 @@ mod bell;
 #[cfg(not(loom))]
 mod park;
 mod sleep;
+#[cfg(all(feature = "tokio", not(loom)))]
+mod slices;
 #[cfg(not(loom))]
 mod spin;
 
@@ -29,6 +31,8 @@ pub(crate) use bell::BellState;
 #[cfg(not(loom))]
 pub(crate) use park::{Parked, is_gone, park};
 pub(crate) use sleep::{Barrier, Look, Sleeper, Waker, WorkerLines};
+#[cfg(all(feature = "tokio", not(loom)))]
+pub(crate) use slices::{Sliced, Slices};
 #[cfg(not(loom))]
 pub use spin::Wait;
 #[cfg(not(loom))]

@@ -39,9 +39,9 @@ pub(crate) enum Spun {
 #[derive(Debug, Clone)]
 pub(crate) struct Spinner {
     wait: Wait,
-    budget: Duration,
+    pub(super) budget: Duration,
     /// A yield took long, so others want this core.
-    crowded: bool,
+    pub(super) crowded: bool,
 }
 
 impl Spinner {
@@ -112,14 +112,20 @@ impl Spinner {
                 return Spun::Exhausted;
             }
             if now - yielded >= YIELD_INTERVAL || self.crowded && !sleeps_if_crowded {
-                sys::yield_now();
-                yielded = Instant::now();
-                self.crowded = yielded - now >= CROWDED_YIELD;
+                yielded = self.give_way(now);
                 if self.crowded && sleeps_if_crowded {
                     return if ready() { Spun::Ready } else { Spun::Exhausted };
                 }
             }
         }
+    }
+
+    /// Lets others have the core, and finds out whether any wanted it; returns the time afterwards.
+    pub(super) fn give_way(&mut self, now: Instant) -> Instant {
+        sys::yield_now();
+        let yielded = Instant::now();
+        self.crowded = yielded - now >= CROWDED_YIELD;
+        yielded
     }
 }
 
@@ -130,7 +136,7 @@ pub(crate) fn pause(pauses: u32) {
     }
 }
 
-fn look(ready: &mut impl FnMut() -> bool, rounds: usize) -> bool {
+pub(super) fn look(ready: &mut impl FnMut() -> bool, rounds: usize) -> bool {
     for _ in 0..rounds {
         if ready() {
             return true;
@@ -176,7 +182,7 @@ fn wake_round_trip() -> Option<Duration> {
 }
 
 /// Looks between two readings of the clock, and when a deadline is to be met.
-const LOOKS_PER_ROUND: usize = 32;
+pub(super) const LOOKS_PER_ROUND: usize = 32;
 const LOOKS_BEFORE_DEADLINE: usize = 8;
 /// Rings that are looked at between two readings of the clock, where one look is at many.
 const RINGS_PER_ROUND: usize = 256;
@@ -187,7 +193,7 @@ const BUDGET_MAX: Duration = Duration::from_micros(100);
 /// A spinner that never sleeps looks after its peer this often.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(1);
 /// Give way this often; the kernel returns at once when nobody wants the core.
-const YIELD_INTERVAL: Duration = Duration::from_micros(5);
+pub(super) const YIELD_INTERVAL: Duration = Duration::from_micros(5);
 /// A yield that took this long let somebody else run.
 const CROWDED_YIELD: Duration = Duration::from_micros(2);
 /// On a crowded machine the budget shrinks to this share.

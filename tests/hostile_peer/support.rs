@@ -397,10 +397,9 @@ pub fn status_kib(name: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Role: a listener of the library that echoes, and answers questions about itself.
+/// Role: a listener of the library that echoes, and answers questions about itself: a group, or a pool of so many `WORKERS`.
 pub fn serve() {
-    use ringway::{Config, Event, Group};
-    use std::sync::mpsc;
+    use ringway::Config;
     let set = |name: &str| std::env::var(name).ok();
     let number = |name: &str| set(name).map(|text| text.parse::<u32>().unwrap());
     if let Some(uid) = number("RUN_AS") {
@@ -419,10 +418,56 @@ pub fn serve() {
     if let Some(ms) = number("HANDSHAKE_MS") {
         config = config.handshake_timeout(Duration::from_millis(ms.into()));
     }
+    if let Some(segments) = number("WARM") {
+        config = config.warm_segments(segments as usize).prefault(true);
+    }
     let listener = match config.bind(&set("SOCKET").unwrap()) {
         Ok(listener) => listener,
         Err(error) => return crate::common::say(&format!("{error:?}: {error}")),
     };
+    match number("WORKERS") {
+        Some(workers) => serve_by_pool(listener, workers as usize),
+        None => serve_by_group(listener),
+    }
+}
+
+fn serve_by_pool(listener: ringway::Listener, workers: usize) {
+    use ringway::{Event, Handler, Member, Pool};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    struct Echo(Arc<[AtomicU64; 2]>);
+    impl Handler for Echo {
+        fn on_event(&mut self, member: &mut Member, event: Event<'_>) {
+            let [messages, last_uid] = &*self.0;
+            last_uid.store(member.peer_cred().uid.into(), Ordering::Relaxed);
+            if let Event::Message(bytes) = event {
+                messages.fetch_add(1, Ordering::Relaxed);
+                let _ = member.sender().try_send(bytes);
+            }
+        }
+    }
+    let counts = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    let theirs = Arc::clone(&counts);
+    let pool = Pool::builder(listener).workers(workers).serve(move |_| Echo(Arc::clone(&theirs))).unwrap();
+    crate::common::say("ready");
+    loop {
+        match crate::common::hear().as_str() {
+            "status" => {
+                let stats = pool.stats();
+                let (files, most) = (crate::common::descriptors(), status_kib("VmHWM:"));
+                let [messages, last_uid] = [0, 1].map(|index: usize| counts[index].load(Ordering::Relaxed));
+                let (refused, members) = (stats.refused, stats.connections);
+                crate::common::say(&format!("{files} {refused} {members} {most} {messages} {last_uid}"));
+            }
+            "quit" => return,
+            other => panic!("unknown command {other}"),
+        }
+    }
+}
+
+fn serve_by_group(listener: ringway::Listener) {
+    use ringway::{Event, Group};
+    use std::sync::mpsc;
     let mut group = Group::new(listener).unwrap();
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || while tell.send(crate::common::hear()).is_ok() {});

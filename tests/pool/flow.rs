@@ -151,8 +151,13 @@ fn a_member_with_much_to_say_has_a_bounded_number_of_messages_before_others() {
     let office = office(&Config::new(), false);
     let ((mut talkative, _), (mut quiet, _)) = (office.client(), office.client());
     // The worker is kept busy until all of it lies in the rings.
+    let (begin, begun) = std::sync::mpsc::channel::<()>();
     let (go, gone) = std::sync::mpsc::channel::<()>();
-    office.order(move |_, _| gone.recv_timeout(DEADLINE).unwrap());
+    office.order(move |_, _| {
+        begin.send(()).unwrap();
+        gone.recv_timeout(DEADLINE).unwrap();
+    });
+    begun.recv_timeout(DEADLINE).unwrap();
     for (client, order) in [(&mut talkative, "send 5000"), (&mut quiet, "send 5")] {
         client.send_line(order);
         client.expect_line("sent");

@@ -34,6 +34,10 @@ pub mod kind {
     pub const BLOW_UP: u16 = 13;
     pub const NOTE_LATER: u16 = 14;
     pub const YIELD: u16 = 15;
+    pub const UPPER: u16 = 16;
+    pub const UPPER_LATER: u16 = 17;
+    pub const UPPER_BLOCKING: u16 = 18;
+    pub const NUMBERS: u16 = 19;
 }
 
 /// Counts itself when it is dropped before it was told to be quiet.
@@ -72,6 +76,26 @@ impl Drop for Parts {
         if self.next < self.end {
             self.ledger.dropped.fetch_add(1, Ordering::SeqCst);
         }
+    }
+}
+
+/// The numbers up to an end, as text.
+struct Numbers(usize, usize);
+
+impl Stream for Numbers {
+    type Item = Result<String, Failure>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self(next, end) = &mut *self;
+        *next += 1;
+        Poll::Ready((*next <= *end).then(|| Ok(next.to_string())))
+    }
+}
+
+fn upper(text: String) -> Result<String, Failure> {
+    match text.as_str() {
+        "" => Err(Failure::new(Code::INVALID_ARGUMENT, "nothing to write large")),
+        text => Ok(text.to_uppercase()),
     }
 }
 
@@ -131,6 +155,10 @@ fn immediate(builder: Builder) -> Builder {
             request.state().one_way.fetch_add(number(request.body()), Ordering::SeqCst);
             Ok(())
         })
+        .handle_typed(kind::UPPER, upper)
+        .handle_typed_async(kind::UPPER_LATER, |text: String| std::future::ready(upper(text)))
+        .handle_typed_blocking(kind::UPPER_BLOCKING, upper)
+        .handle_typed_stream(kind::NUMBERS, |text: String| Numbers(0, text.len()))
         .handle(kind::BLOW_UP, |request, reply| {
             reply.buffer().resize(number(request.body()) as usize, 7);
             Ok(())

@@ -149,9 +149,22 @@ fn a_descriptor_that_is_slow_to_close_holds_nobody_up() {
 #[test]
 fn a_thousand_half_open_handshakes_keep_nobody_out() {
     let _guard = hang_guard();
-    let (_scratch, mut server, socket) = server(&[("HANDSHAKE_MS", "1000")]);
+    keeps_nobody_out(1000, &[("HANDSHAKE_MS", "1000")]);
+}
+
+#[test]
+fn ten_thousand_half_open_handshakes_keep_nobody_out_of_a_pool() {
+    let _guard = hang_guard();
+    let (files, _) = ringway::raise_descriptor_limit().unwrap();
+    // As many as this process may have, where that is less.
+    let count = files.saturating_sub(500).min(10_000);
+    keeps_nobody_out(count, &[("HANDSHAKE_MS", "1000"), ("WORKERS", "2")]);
+}
+
+fn keeps_nobody_out(count: u64, how: &[(&str, &str)]) {
+    let (_scratch, mut server, socket) = server(how);
     let before = status(&mut server);
-    let half_open: Vec<UnixStream> = (0..1000)
+    let half_open: Vec<UnixStream> = (0..count)
         .map(|number| {
             let stream = support::open(&socket);
             if number % 2 == 0 {
@@ -171,7 +184,7 @@ fn a_thousand_half_open_handshakes_keep_nobody_out() {
     assert!(during.most_kib < before.most_kib + 16 * 1024, "{} KiB", during.most_kib - before.most_kib);
     // What strangers sent is closed by another thread, a moment after it was refused.
     let after =
-        await_status(&mut server, |now| now.refused == before.refused + 1000 && now.files == before.files);
+        await_status(&mut server, |now| now.refused == before.refused + count && now.files == before.files);
     assert_eq!(after.members, 0);
     drop(half_open);
 }

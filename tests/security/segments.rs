@@ -152,7 +152,17 @@ fn inode(memory: &Memory) -> u64 {
 #[test]
 fn a_new_connection_finds_zeros_also_after_many_others() {
     let _guard = hang_guard();
-    let (_scratch, mut server, socket) = server(&[]);
+    new_connections_find_zeros(&[]);
+}
+
+#[test]
+fn a_new_connection_finds_zeros_also_in_a_segment_that_was_made_ahead() {
+    let _guard = hang_guard();
+    new_connections_find_zeros(&[("WORKERS", "2"), ("WARM", "4")]);
+}
+
+fn new_connections_find_zeros(how: &[(&str, &str)]) {
+    let (_scratch, mut server, socket) = server(how);
     for round in 0..30 {
         let pair = [Raw::connect(&socket), Raw::connect(&socket)];
         pair.iter().for_each(|raw| exchange_secrets(raw, 20));
@@ -164,9 +174,10 @@ fn a_new_connection_finds_zeros_also_after_many_others() {
     await_status(&mut server, |now| now.members == 0);
     let raw = Raw::connect(&socket);
     await_status(&mut server, |now| now.members == 1);
+    common::wait_until("a worker sleeps for this side", || raw.theirs.get(DATA_SLEEP) != 0);
     let bytes = raw.theirs.bytes();
     let used: Vec<usize> = (0x38..bytes.len()).filter(|at| bytes[*at] != 0).collect();
-    // Only that a worker sleeps for this side, which is worker 0: its number << 2 | 2.
+    // Only that: its number, which is 0 where all have left, << 2 | 2.
     assert_eq!((used, raw.theirs.get(DATA_SLEEP)), (vec![DATA_SLEEP], 2));
     let tables = raw.endpoint.bytes();
     let slots = &tables[4096 + 64 * 128..];

@@ -23,7 +23,7 @@ pub struct PoolStats {
     pub refused: u64,
     /// Calls of a handler that panicked.
     pub panics: u64,
-    /// Sum over all connections, those that have ended included. A connection that ends at this moment may be missing.
+    /// Sum over all connections, those that have ended included. One that ends at this moment may be missing, or count twice.
     pub traffic: Stats,
 }
 

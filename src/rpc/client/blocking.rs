@@ -128,7 +128,7 @@ impl Line {
                 }
                 Err(error) => error,
             };
-            outlet.sender.leave_unfinished(sent);
+            outlet.sender.give_up(&outlet.frame, sent);
             return Err(error);
         }
     }

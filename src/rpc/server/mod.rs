@@ -11,6 +11,7 @@ mod registry;
 mod request;
 mod stats;
 mod tasks;
+mod typed;
 mod worker;
 
 pub use request::{OwnedRequest, Reply, Request};

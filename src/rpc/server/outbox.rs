@@ -75,8 +75,9 @@ impl Outbox {
     /// Sends what there is room for.
     pub(super) fn pump(&mut self, sender: &mut Sender) -> Result<(), Undeliverable> {
         while let Some(frame) = self.frames.front() {
-            match sender.try_send_on(frame, &mut self.sent) {
-                Ok(()) => {
+            match sender.try_send_part(frame, self.sent) {
+                Ok(bytes) if self.sent + bytes < frame.len() => self.sent += bytes,
+                Ok(_) => {
                     self.bytes -= frame.len();
                     self.sent = 0;
                     self.frames.pop_front();

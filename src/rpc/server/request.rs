@@ -1,6 +1,8 @@
 //! What a handler is given, and where an immediate one puts its response.
 
 use crate::connection::PeerCred;
+use crate::error::call::BodyError;
+use crate::rpc::body::Encode;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,17 +128,28 @@ impl<S> OwnedRequest<S> {
 /// Where a handler that answers at once puts its response: memory of the worker, used again and again.
 pub struct Reply<'a> {
     buffer: &'a mut Vec<u8>,
+    /// Where values are encoded that have no bytes of their own.
+    scratch: &'a mut Vec<u8>,
 }
 
 impl<'a> Reply<'a> {
-    pub(super) fn new(buffer: &'a mut Vec<u8>) -> Self {
+    pub(super) fn new(buffer: &'a mut Vec<u8>, scratch: &'a mut Vec<u8>) -> Self {
         buffer.clear();
-        Self { buffer }
+        Self { buffer, scratch }
     }
 
     /// Appends to the response.
     pub fn write(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Appends a value.
+    ///
+    /// # Errors
+    /// [`BodyError`]: the value has no form in bytes.
+    pub fn encode<B: Encode + ?Sized>(&mut self, value: &B) -> Result<(), BodyError> {
+        self.buffer.extend_from_slice(value.encode(self.scratch)?);
+        Ok(())
     }
 
     /// Lends the buffer, empty at first, for encoders that append to a vector.

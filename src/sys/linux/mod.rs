@@ -11,6 +11,8 @@ mod numa;
 pub(crate) mod poll;
 mod probe;
 mod process;
+#[cfg(feature = "tokio")]
+mod reactor;
 pub(crate) mod socket;
 pub(crate) mod suspect;
 
@@ -24,6 +26,8 @@ pub(crate) use numa::*;
 pub(crate) use poll::*;
 pub use probe::*;
 pub use process::*;
+#[cfg(feature = "tokio")]
+pub(crate) use reactor::*;
 pub(crate) use socket::*;
 pub(crate) use suspect::*;
 

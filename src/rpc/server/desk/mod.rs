@@ -32,6 +32,7 @@ pub(super) struct Desk {
     counters: Arc<Counters>,
     /// Memory that is used again and again.
     reply: Vec<u8>,
+    scratch: Vec<u8>,
     woken: Vec<usize>,
 }
 
@@ -73,6 +74,7 @@ impl Desk {
             next_beat: None,
             counters,
             reply: Vec::new(),
+            scratch: Vec::new(),
             woken: Vec::new(),
         }
     }
@@ -147,11 +149,11 @@ impl Desk {
         self.counters.calls.add(1);
         match common.registry.get(asked.message_type) {
             Some(Handler::Immediate(handler)) => {
-                let mut body = std::mem::take(&mut self.reply);
-                let mut reply = Reply::new(&mut body);
+                let (mut body, mut scratch) = self.lend_buffers();
+                let mut reply = Reply::new(&mut body, &mut scratch);
                 let outcome = self.contain(|| handler(&request, &mut reply)).flatten();
                 self.answer(member, asked, outcome.map(|()| &*body));
-                self.reply = body;
+                (self.reply, self.scratch) = (body, scratch);
             }
             Some(handler) => self.begin(common, member, asked, &request, handler),
             None => {
@@ -160,6 +162,11 @@ impl Desk {
                 self.fail(member, asked.id, &Failure::new(Code::UNIMPLEMENTED, text));
             }
         }
+    }
+
+    /// Lends the buffers out, so that a handler can fill them; they must come back.
+    fn lend_buffers(&mut self) -> (Vec<u8>, Vec<u8>) {
+        (std::mem::take(&mut self.reply), std::mem::take(&mut self.scratch))
     }
 
     /// Answers a call that never was in flight.
@@ -245,10 +252,10 @@ impl Desk {
         self.counters.one_way.add(1);
         match common.registry.get(message_type) {
             Some(Handler::Immediate(handler)) => {
-                let mut body = std::mem::take(&mut self.reply);
-                let mut reply = Reply::new(&mut body);
+                let (mut body, mut scratch) = self.lend_buffers();
+                let mut reply = Reply::new(&mut body, &mut scratch);
                 let _ = self.contain(|| handler(&request, &mut reply));
-                self.reply = body;
+                (self.reply, self.scratch) = (body, scratch);
             }
             Some(handler @ Handler::Deferred(_)) => {
                 let Ok(work) = self.start(common, handler, &request, None, &Arc::default()) else { return };

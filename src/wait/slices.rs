@@ -1,0 +1,77 @@
+//! Spinning in a task that shares its thread with others.
+
+use super::spin::{LOOKS_PER_ROUND, Spinner, Wait, YIELD_INTERVAL, look};
+use std::time::Instant;
+
+/// One wait of a task that shares its thread with others: it spins in slices and gives way between them.
+#[derive(Debug, Default)]
+pub(crate) struct Slices {
+    begun: Option<Instant>,
+    yielded: Option<Instant>,
+    count: u32,
+}
+
+/// What a slice of spinning came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sliced {
+    /// What was waited for is there.
+    Ready,
+    /// Let others run, then spin on.
+    Again,
+    /// The budget is used up, or others want this core: sleep now (or, for [`Wait::Spin`], look after the peer's health
+    /// and begin anew).
+    Exhausted,
+}
+
+impl Spinner {
+    /// Looks for about a microsecond; the slices of one wait share its budget.
+    ///
+    /// The first slices only give way: what this task waits for may depend on a task that runs next.
+    pub(crate) fn spin_slice(&mut self, slices: &mut Slices, mut ready: impl FnMut() -> bool) -> Sliced {
+        if self.budget.is_zero() {
+            return Sliced::Exhausted;
+        }
+        slices.count = slices.count.saturating_add(1);
+        if slices.count <= SLICES_GIVEN_AWAY {
+            return Sliced::Again;
+        }
+        if look(&mut ready, LOOKS_PER_ROUND) {
+            return Sliced::Ready;
+        }
+        let now = Instant::now();
+        if now - *slices.begun.get_or_insert(now) >= self.budget {
+            return Sliced::Exhausted;
+        }
+        if now - *slices.yielded.get_or_insert(now) >= YIELD_INTERVAL {
+            slices.yielded = Some(self.give_way(now));
+            if self.crowded && self.wait() == Wait::Auto {
+                return Sliced::Exhausted;
+            }
+        }
+        Sliced::Again
+    }
+}
+
+/// A task gives way this often before it looks for itself.
+const SLICES_GIVEN_AWAY: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::super::WAKE_COST_GUESS;
+    use super::*;
+
+    #[test]
+    fn slices_give_way_first_and_end_when_ready_or_with_the_budget_of_all() {
+        let mut spinner = Spinner::new(Wait::Spin, WAKE_COST_GUESS);
+        let mut slices = Slices::default();
+        for _ in 0..SLICES_GIVEN_AWAY {
+            assert_eq!(spinner.spin_slice(&mut slices, || panic!("looked")), Sliced::Again);
+        }
+        assert_eq!(spinner.spin_slice(&mut slices, || true), Sliced::Ready);
+        let begin = Instant::now();
+        while spinner.spin_slice(&mut slices, || false) != Sliced::Exhausted {}
+        assert!(begin.elapsed() >= spinner.budget);
+        let mut spinner = Spinner::new(Wait::Sleep, WAKE_COST_GUESS);
+        assert_eq!(spinner.spin_slice(&mut Slices::default(), || panic!("looked")), Sliced::Exhausted);
+    }
+}
