@@ -15,7 +15,7 @@ use std::time::Duration;
 
 #[test]
 fn peer_process() {
-    common::run_role(&[("server", stand_in::role)]);
+    common::run_role(&[("server", stand_in::role), ("forking", role_forking)]);
 }
 
 struct Fixture {
@@ -478,6 +478,41 @@ fn typed_calls_take_and_give_values() {
     let wrong = client.typed::<[u8], String>(kind::ECHO);
     let error = wrong.call(b"\xFF").unwrap_err();
     assert!(matches!(error, CallError::Body(_)) && error.may_have_run());
+}
+
+#[test]
+fn a_client_is_an_error_in_a_child_made_by_fork_and_goes_on_in_the_parent() {
+    let fixture = Fixture::new(8);
+    Peer::spawn("forking", &[("SOCKET", &fixture.socket)]).finish();
+}
+
+fn role_forking() {
+    let client = Client::connect(&common::variable("SOCKET")).unwrap();
+    let mut stream = client.call_stream(kind::STREAM, &plan(100, 5_000)).unwrap();
+    check(&stream.next().unwrap().unwrap(), 0, 5_000);
+    // SAFETY: no other thread holds a lock; the child ends in `_exit`.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    if pid == 0 {
+        // SAFETY: no memory is involved.
+        unsafe { libc::alarm(30) };
+        let forked = |error: CallError| lost(&error).1 == &CloseReason::Forked;
+        let refused = forked(client.call(kind::ECHO, &()).unwrap_err())
+            && forked(client.notify(kind::NOTE, &()).unwrap_err())
+            && forked(stream.next().unwrap().unwrap_err())
+            && stream.next().is_none();
+        drop((client, stream));
+        // SAFETY: never returns; destructors of the parent's things must not run here.
+        unsafe { libc::_exit(i32::from(!refused)) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status}");
+    for number in 1..100 {
+        check(&stream.next().unwrap().unwrap(), number, 5_000);
+    }
+    client.call(kind::ECHO, b"still here").unwrap();
 }
 
 #[test]

@@ -100,6 +100,11 @@ impl Roster {
         std::mem::take(&mut self.rung) | rung
     }
 
+    /// Says whether this process made it; a child made by fork did not, and serves nobody.
+    pub(super) fn is_ours(&self) -> bool {
+        self.owner.is_current()
+    }
+
     pub(super) fn bell(&self) -> &Bell {
         &self.bell
     }
@@ -178,7 +183,7 @@ impl Roster {
             index += usize::from(self.hot.get(index) == Some(&at));
         }
         let mut looks = (COLD_LOOKS + events).min(self.cold.len());
-        while looks > 0 && self.owner.is_current() {
+        while looks > 0 && self.is_ours() {
             looks -= 1;
             if self.cold_next >= self.cold.len() {
                 self.cold_next = 0;
@@ -202,7 +207,7 @@ impl Roster {
         deadline: Option<Instant>,
         prepare: impl FnOnce() -> bool,
     ) -> io::Result<()> {
-        if !self.owner.is_current() {
+        if !self.is_ours() {
             return Ok(());
         }
         let stream = self.patience.rest();
@@ -322,7 +327,7 @@ impl Roster {
     fn look_for_room(&mut self, handle: &mut impl FnMut(&mut Member, Event<'_>)) -> usize {
         let mut events = 0;
         for _ in 0..COLD_LOOKS.min(self.stuck.len()) {
-            if !self.owner.is_current() {
+            if !self.is_ours() {
                 break;
             }
             if self.stuck_next >= self.stuck.len() {
@@ -462,7 +467,7 @@ impl Roster {
             self.stuck.retain(|other| *other != at);
         }
         // A child made by fork shares the set of descriptors with its parent.
-        if self.owner.is_current() {
+        if self.is_ours() {
             seat.unwatch(&self.epoll);
         }
         self.free.push(at);

@@ -120,3 +120,69 @@ fn loom_a_bell_wakes_its_owner_and_shows_what_was_written_before() {
         }
     });
 }
+
+/// What two callers share: who reads, what came and was not read, whose answers were handed out.
+struct Callers {
+    baton: super::Baton<loom::thread::Thread>,
+    incoming: Vec<usize>,
+    answered: [bool; 2],
+}
+
+/// Caller `number` waits for its answer as those of a client do; `patience`: how often it looks before it gives up.
+fn wait_for_answer(shared: &loom::sync::Mutex<Callers>, number: usize, patience: usize) {
+    let fire = |wake: Option<loom::thread::Thread>| wake.into_iter().for_each(|thread| thread.unpark());
+    let mut callers = shared.lock().unwrap();
+    for _ in 0..patience {
+        if callers.answered[number] {
+            break;
+        }
+        if callers.baton.take() {
+            let first = callers.baton.rise(number);
+            drop(callers);
+            fire(first);
+            // Here one would sleep until something comes; everything is there.
+            callers = shared.lock().unwrap();
+            let mut woken = None;
+            if let Some(other) = callers.incoming.pop() {
+                callers.answered[other] = true;
+                woken = callers.baton.seated(other);
+            }
+            let next = callers.baton.put_back();
+            drop(callers);
+            fire(woken);
+            fire(next);
+        } else {
+            callers.baton.sit(number, loom::thread::current());
+            drop(callers);
+            loom::thread::park();
+        }
+        callers = shared.lock().unwrap();
+    }
+    let next = callers.baton.rise(number);
+    drop(callers);
+    fire(next);
+}
+
+/// Loom fails a model in which everybody sleeps.
+fn nobody_sleeps_while_nobody_reads(patience: usize) {
+    explore(move || {
+        let baton = super::Baton::new();
+        let callers = Callers { baton, incoming: vec![0, 1], answered: [false; 2] };
+        let shared = Arc::new(loom::sync::Mutex::new(callers));
+        let theirs = Arc::clone(&shared);
+        let other = loom::thread::spawn(move || wait_for_answer(&theirs, 1, patience));
+        wait_for_answer(&shared, 0, usize::MAX);
+        other.join().unwrap();
+        assert!(shared.lock().unwrap().answered[0]);
+    });
+}
+
+#[test]
+fn loom_a_reader_that_leaves_appoints_the_next() {
+    nobody_sleeps_while_nobody_reads(usize::MAX);
+}
+
+#[test]
+fn loom_an_appointed_reader_that_gives_up_appoints_the_next() {
+    nobody_sleeps_while_nobody_reads(2);
+}

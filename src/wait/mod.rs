@@ -14,7 +14,7 @@
 //!
 //! Source: virtio-queue `needs_notification`, tokio `atomic_waker` (the protocol as prose).
 
-#[cfg(feature = "rpc")]
+#[cfg(any(feature = "rpc", loom))]
 mod baton;
 mod bell;
 #[cfg(not(loom))]
@@ -25,7 +25,7 @@ mod slices;
 #[cfg(not(loom))]
 mod spin;
 
-#[cfg(feature = "rpc")]
+#[cfg(any(feature = "rpc", loom))]
 pub(crate) use baton::Baton;
 pub(crate) use bell::BellState;
 #[cfg(not(loom))]

@@ -17,13 +17,11 @@
 //!
 //! The types from `0xFF00` on belong to the protocol.
 //!
-//! Ids of requests grow. A stream ends with its last frame, whose body is its last part unless it is empty. A part costs as
-//! many bytes of the window as it has, 64 at least, and the last one nothing; while the window is open at all, a part may go
-//! beyond it. A call that was cancelled counts as in flight no more; it may be answered or not. The answer may also have
-//! crossed the cancel, so the client lets it pass.
+//! Ids of requests grow. A part of a stream costs as many bytes of the window as it has, 64 at least; while the window is
+//! open at all, a part may go beyond it. A call that was cancelled counts as in flight no more; it may be answered or
+//! not, and the answer may also have crossed the cancel, so the client lets it pass.
 
 pub(crate) mod client;
-
 pub(crate) mod server;
 
 use super::frame::{Header, flag};

@@ -42,7 +42,7 @@ impl Line {
             let max = core.message_bytes_max();
             return Err(Unsent::Error(CallError::TooLarge { len, max }));
         }
-        let seat = core.seats.take(ask.window.is_some());
+        let seat = core.seats.take();
         if !core.may_enter(ask) {
             core = self.pass_gate(core, seat, ask)?;
         }

@@ -74,7 +74,6 @@ struct Seat {
     buffer: Vec<u8>,
     /// Parts of a stream that were not taken yet. The window bounds them.
     parts: VecDeque<Vec<u8>>,
-    streams: bool,
     /// How to wake one who does not sit on the bench, since it cannot read.
     waker: Option<Wake>,
 }
@@ -90,13 +89,11 @@ enum State {
 impl Seats {
     /// Takes a free seat.
     #[inline]
-    pub(super) fn take(&mut self, streams: bool) -> usize {
-        let seat = self.free.pop().unwrap_or_else(|| {
+    pub(super) fn take(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
             self.seats.push(Seat::default());
             self.seats.len() - 1
-        });
-        self.seats[seat].streams = streams;
-        seat
+        })
     }
 
     /// Gives a seat back.
@@ -126,12 +123,8 @@ impl Seats {
     #[inline]
     pub(super) fn answer(&mut self, seat: usize, body: &[u8]) {
         let seat = &mut self.seats[seat];
-        if !seat.streams {
-            seat.buffer.clear();
-            seat.buffer.extend_from_slice(body);
-        } else if !body.is_empty() {
-            seat.parts.push_back(body.to_vec());
-        }
+        seat.buffer.clear();
+        seat.buffer.extend_from_slice(body);
         seat.state = State::Answered;
     }
 

@@ -2,6 +2,7 @@
 
 use super::blocking::Ticket;
 use super::core::{Core, Line};
+use crate::error::CloseReason;
 use crate::error::call::CallError;
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,6 +44,10 @@ impl Iterator for ResponseStream {
     fn next(&mut self) -> Option<Self::Item> {
         if self.over {
             return None;
+        }
+        if !self.line.is_ours() {
+            self.over = true;
+            return Some(Err(CallError::Lost { may_have_run: true, reason: CloseReason::Forked }));
         }
         let seat = self.ticket.seat;
         let core = self.line.hold();

@@ -107,7 +107,9 @@ pub(crate) fn verify_segment_file(file: BorrowedFd<'_>, bytes: u64) -> Result<()
         other => other?,
     };
     // Huge-page files can be sealed too, but guard pages and rounding assume ordinary pages.
-    if retry_on_intr(|| rustix::fs::fstatfs(file))?.f_type != libc::TMPFS_MAGIC as _ {
+    // The two have types that differ between platforms.
+    let kind = i128::from(retry_on_intr(|| rustix::fs::fstatfs(file))?.f_type);
+    if kind != i128::from(libc::TMPFS_MAGIC) {
         return Err(SegmentFileFault::NotMemory);
     }
     let missing = SEALS.difference(seals);

@@ -195,6 +195,9 @@ impl<T: Copy> ClientSession<T> {
         let (header, payload) = self.codec.read(message)?;
         match Frame::parse(&header, payload)? {
             Frame::Response { id, last: true, body } => {
+                if !body.is_empty() && self.streams(id) {
+                    return Err(FrameError::Turn { id });
+                }
                 Ok(self.finish(id)?.map_or(Heard::Nothing, |call| Heard::Answer { call, body }))
             }
             Frame::Response { id, last: false, body } => {
@@ -288,6 +291,13 @@ impl<T: Copy> ClientSession<T> {
         }
         window.left -= i64::from(cost(bytes));
         Ok(Some(call))
+    }
+
+    /// Says whether a response in parts was asked for.
+    #[inline]
+    fn streams(&mut self, id: u64) -> bool {
+        let slot = self.slot(id);
+        slot.id == id && slot.window.is_some()
     }
 
     /// Finds the call that an answer is for; `None`: it had been given up.

@@ -170,7 +170,9 @@ fn a_stream_gets_credit_in_halves_of_its_window() {
     assert_eq!(session.took(id, 300), None);
     assert_eq!(session.took(id, 300), Some(Frame::Credit { id, bytes: 600 }));
     assert_eq!(session.took(id, 300), None);
-    hears(&mut session, &response(id), answer('a'));
+    hears(&mut session, &response(id), turn(id));
+    let end = Frame::Response { id, last: true, body: b"" };
+    hears(&mut session, &end, Ok(Heard::Answer { call: 'a', body: b"" }));
     assert_eq!(session.took(id, 300), None, "nobody needs credit for a stream that has ended");
 }
 

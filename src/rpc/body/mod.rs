@@ -1,5 +1,19 @@
 //! Bodies: how values become bytes and bytes become values.
 
+#[cfg(feature = "serde")]
+mod by_postcard;
+#[cfg(feature = "rkyv")]
+mod by_rkyv;
+#[cfg(feature = "zerocopy")]
+mod by_zerocopy;
+
+#[cfg(feature = "serde")]
+pub use by_postcard::Postcard;
+#[cfg(feature = "rkyv")]
+pub use by_rkyv::Rkyv;
+#[cfg(feature = "zerocopy")]
+pub use by_zerocopy::Zerocopy;
+
 use crate::error::call::BodyError;
 
 /// A value that can be the body of a request or a response.
