@@ -158,6 +158,8 @@ pub fn cases(length: Length) -> Vec<Case> {
     cases.extend(scenario::scale(length));
     cases.extend(scenario::idle_probe(length));
     cases.push(scenario::reconnect(RESTARTS));
+    #[cfg(feature = "grpc")]
+    cases.extend(scenario::grpc(length));
     cases.push(Case { clients: PAIRS, ..ringway("idle", Work::Idle, 64, Wait::Auto) });
     cases.push(ringway("connect", Work::Connect, 64, Wait::Auto));
     cases.push(ringway("memory", Work::Memory, 64, Wait::Auto));

@@ -25,19 +25,19 @@ pub(crate) struct Ask {
 impl Ask {
     /// Says whether it counts as a call in flight.
     #[inline]
-    pub(super) fn needs_place(&self) -> bool {
+    pub(crate) fn needs_place(&self) -> bool {
         !self.one_way
     }
 
     /// Returns the bytes of its frame.
     #[inline]
-    pub(super) fn frame_bytes(&self, body: &[u8]) -> usize {
+    pub(crate) fn frame_bytes(&self, body: &[u8]) -> usize {
         HEADER_BYTES + body.len() + if self.one_way { 0 } else { PRELUDE_BYTES }
     }
 
     /// Returns its frame.
     #[inline]
-    pub(super) fn frame<'a>(&self, id: u64, body: &'a [u8]) -> Frame<'a> {
+    pub(crate) fn frame<'a>(&self, id: u64, body: &'a [u8]) -> Frame<'a> {
         let message_type = self.message_type;
         if self.one_way {
             return Frame::OneWay { message_type, body };

@@ -1,12 +1,12 @@
 //! The client: calls a server, from many threads and tasks at once, and connects again when it must.
 
-mod ask;
-mod blocking;
+pub(crate) mod ask;
+pub(crate) mod blocking;
 pub(crate) mod core;
-mod hub;
+pub(crate) mod hub;
 mod options;
 mod response;
-mod seats;
+pub(crate) mod seats;
 mod stream;
 mod typed;
 
@@ -251,11 +251,10 @@ impl<'a> CallBuilder<'a> {
     ///
     /// # Errors
     /// As [`Client::call_stream`].
-    pub fn stream<B: Encode + ?Sized>(mut self, body: &B) -> Result<ResponseStream, CallError> {
-        self.ask.window = Some(self.window);
+    pub fn stream<B: Encode + ?Sized>(self, body: &B) -> Result<ResponseStream, CallError> {
         let mut buffer = Vec::new();
         let bytes = body.encode(&mut buffer).map_err(CallError::Body)?;
-        let ask = &self.ask;
+        let ask = &self.streaming().ask;
         self.client.hub.sent_somewhere(ask, |line| {
             let (core, ticket) = line.send(ask, bytes)?;
             drop(core);
@@ -267,16 +266,35 @@ impl<'a> CallBuilder<'a> {
     ///
     /// # Errors
     /// As [`Client::notify`].
-    pub fn notify<B: Encode + ?Sized>(mut self, body: &B) -> Result<(), CallError> {
-        self.ask.one_way = true;
+    pub fn notify<B: Encode + ?Sized>(self, body: &B) -> Result<(), CallError> {
         let mut buffer = Vec::new();
         let bytes = body.encode(&mut buffer).map_err(CallError::Body)?;
-        let ask = &self.ask;
+        let ask = &self.one_way().ask;
         self.client.hub.sent_somewhere(ask, |line| {
             let (mut core, ticket) = line.send(ask, bytes)?;
             core.leave(ticket.seat);
             Ok(())
         })
+    }
+
+    pub(crate) fn streaming(mut self) -> Self {
+        self.ask.window = Some(self.window);
+        self
+    }
+
+    pub(crate) fn one_way(mut self) -> Self {
+        self.ask.one_way = true;
+        self
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn ask(&self) -> Ask {
+        self.ask
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn hub(&self) -> &'a Arc<Hub> {
+        &self.client.hub
     }
 }
 
