@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// What the message types mean to the stand-in.
+#[allow(dead_code, reason = "every test file uses a part of it")]
 pub mod kind {
     /// Answers with the body.
     pub const ECHO: u16 = 1;

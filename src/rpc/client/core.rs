@@ -67,6 +67,9 @@ pub(crate) struct Tasks {
     pub(crate) waiting: usize,
     /// The seat of the task that reads for them.
     pub(crate) driver: Option<usize>,
+    /// It has the baton. Between its polls the receiver lies at home nevertheless, and any thread may take both: a
+    /// runtime that is not run for a while must hold up nobody else.
+    pub(crate) driver_reads: bool,
     /// It found no task that waits, and sleeps until it is called.
     pub(crate) driver_idles: bool,
 }
@@ -429,10 +432,48 @@ impl Core {
     /// Takes the baton, and with it the receiver, if nobody has it.
     #[inline]
     pub(crate) fn take_receiver(&mut self) -> Option<Box<Receiver>> {
-        if self.end.is_some() || !self.baton.take() {
+        if self.end.is_some() || self.receiver.is_none() {
             return None;
         }
+        if !self.baton.take() {
+            #[cfg(feature = "tokio")]
+            {
+                self.tasks.driver_reads = false;
+            }
+        }
         self.receiver.take()
+    }
+
+    /// Lets the driver read, or go on reading, if no thread reads; the second value says whether it goes on.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn drive(&mut self) -> Option<(Box<Receiver>, bool)> {
+        let goes_on = self.tasks.driver_reads;
+        if !goes_on && !self.baton.take() {
+            return None;
+        }
+        self.tasks.driver_reads = true;
+        self.receiver.take().map(|receiver| (receiver, goes_on))
+    }
+
+    /// Takes the receiver back from the driver between two of its polls. A thread that has sat down meanwhile may have it.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn rest(&mut self, receiver: Box<Receiver>) {
+        self.receiver = Some(receiver);
+        self.retire_driver();
+        if self.tasks.driver_reads {
+            let thread = self.baton.any_seated();
+            self.wakes.push(thread);
+        }
+    }
+
+    /// Takes the baton from the driver if it has it and no task waits any more.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn retire_driver(&mut self) {
+        if self.tasks.waiting == 0 && self.tasks.driver_reads && self.receiver.is_some() {
+            (self.tasks.driver_reads, self.tasks.driver_idles) = (false, true);
+            let next = self.baton.put_back();
+            self.pass_on(next);
+        }
     }
 
     /// Brings baton and receiver back, and appoints who reads on.
@@ -441,7 +482,25 @@ impl Core {
         if self.end.is_none() {
             self.receiver = Some(receiver);
         }
+        #[cfg(feature = "tokio")]
+        {
+            self.tasks.driver_reads = false;
+        }
         let next = self.baton.put_back();
+        self.pass_on(next);
+    }
+
+    /// Wakes who reads next: a thread that sits on the bench, else the driver.
+    #[inline]
+    fn pass_on(&mut self, next: Option<Wake>) {
+        #[cfg(feature = "tokio")]
+        if next.is_none()
+            && self.tasks.waiting > 0
+            && self.baton.is_at_home()
+            && let Some(driver) = self.tasks.driver
+        {
+            self.notify(driver);
+        }
         self.wakes.push(next);
     }
 
@@ -536,7 +595,7 @@ impl Core {
     #[inline]
     pub(crate) fn rise(&mut self, seat: usize) {
         let next = self.baton.rise(seat);
-        self.wakes.push(next);
+        self.pass_on(next);
     }
 
     /// Wakes whoever waits in this seat.
