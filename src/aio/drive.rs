@@ -2,7 +2,8 @@
 
 use super::bell::Bell;
 use super::call::{Reader, os};
-use crate::rpc::client::core::{Held, Line, MESSAGES_PER_LOOK};
+use crate::rpc::client::core::{Held, Line};
+use crate::rpc::client::reading::MESSAGES_PER_LOOK;
 use crate::rpc::client::seats::Wake;
 use std::future::Future;
 use std::pin::Pin;
