@@ -2,8 +2,8 @@
 //!
 //! A task that waits for an answer cannot read for all as a thread does: it may be dropped, or not be polled for long. So
 //! each connection has one task more, the driver, started with the first call and asleep while no task waits. It takes the
-//! baton like a thread, unless a thread has it, and brings it back when no task waits any more. Threads and tasks
-//! share a client freely.
+//! baton like a thread, unless a thread has it; it loses it when no task waits any more, and to any thread that waits, since
+//! a runtime may not be run for long. Threads and tasks share a client freely.
 
 use super::bell::{Bell, Room, poll_until};
 use super::drive;
@@ -286,6 +286,9 @@ impl Waiting {
 
     /// Brings the outlet home if it is here; what was not sent completely is given up.
     fn bring_outlet_home(&mut self, next: State) {
+        if !matches!(self.state, State::Sending { .. }) {
+            return;
+        }
         if let State::Sending { outlet: Some(mut outlet), sent, id } =
             std::mem::replace(&mut self.state, next)
         {
@@ -352,11 +355,7 @@ impl Drop for Waiting {
         core.leave(self.seat);
         core.tasks.waiting -= 1;
         core.call_next();
-        if core.tasks.waiting == 0
-            && let Some(driver) = core.tasks.driver
-        {
-            core.notify(driver);
-        }
+        core.retire_driver();
         // Foreign code, so not under the lock.
         drop(core);
         drop(waker);

@@ -2,7 +2,8 @@
 
 use super::bell::Bell;
 use super::call::{Reader, os};
-use crate::rpc::client::core::{Held, Line, MESSAGES_PER_LOOK};
+use crate::rpc::client::core::{Held, Line};
+use crate::rpc::client::reading::MESSAGES_PER_LOOK;
 use crate::rpc::client::seats::Wake;
 use std::future::Future;
 use std::pin::Pin;
@@ -15,7 +16,7 @@ use tokio::time::Sleep;
 pub(super) fn start(line: &Arc<Line>, core: &mut Held<'_>) -> usize {
     let seat = core.seats.take();
     let line = Arc::downgrade(line);
-    drop(tokio::spawn(Driver { line, seat, reader: None, bell: Bell::default(), sleep: None }));
+    drop(tokio::spawn(Driver { line, seat, bell: Bell::default(), sleep: None }));
     seat
 }
 
@@ -23,7 +24,6 @@ pub(super) fn start(line: &Arc<Line>, core: &mut Held<'_>) -> usize {
 struct Driver {
     line: Weak<Line>,
     seat: usize,
-    reader: Option<Reader>,
     bell: Bell,
     /// When something is due by the clock.
     sleep: Option<Pin<Box<Sleep>>>,
@@ -34,85 +34,67 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(line) = self.line.upgrade() else { return Poll::Ready(()) };
-        loop {
-            if self.reader.is_none() && !self.take_reader(&line, cx) {
-                return if line.hold().is_over() { Poll::Ready(()) } else { Poll::Pending };
-            }
-            let asleep = match self.poll_asleep(cx) {
-                Ok(asleep) => asleep,
-                Err(error) => {
-                    line.hold().close(os(&error));
-                    false
-                }
-            };
-            match self.read(&line, cx) {
-                // Others want to run too, those that were answered first of all.
-                Read::Some => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Read::Left => continue,
-                Read::Nothing if asleep => return Poll::Pending,
-                Read::Nothing => {}
-            }
-            match self.poll_rest(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => line.hold().close(os(&error)),
-            }
-        }
-    }
-}
-
-/// What reading came to.
-enum Read {
-    Some,
-    Nothing,
-    /// No task waits, or the connection has ended: the receiver is back.
-    Left,
-}
-
-impl Driver {
-    /// Takes the receiver if a task waits and nobody else reads; else we are woken when that changes.
-    fn take_reader(&mut self, line: &Line, cx: &mut Context<'_>) -> bool {
         let wake = Wake::Task(cx.waker().clone());
         let mut core = line.hold();
         // What it replaces is our own, so dropping it drops no task.
-        core.seats.set_waker(self.seat, wake.clone());
-        if core.is_over() || core.tasks.waiting == 0 {
-            core.rise(self.seat);
-            core.tasks.driver_idles = true;
-            return false;
-        }
-        self.reader = core.take_receiver();
-        if self.reader.is_none() {
-            core.baton.sit(self.seat, wake);
-            self.watch_clock(&mut core, cx);
-            return false;
-        }
-        core.rise(self.seat);
-        true
-    }
-
-    /// Hands out what is there, and does what is due.
-    fn read(&mut self, line: &Line, cx: &mut Context<'_>) -> Read {
-        let Some(mut reader) = self.reader.take() else { return Read::Left };
-        let wake = Wake::Task(cx.waker().clone());
-        let mut core = line.hold();
-        let heard = (0..MESSAGES_PER_LOOK).take_while(|_| core.hear_next(&mut reader)).count();
-        if core.is_over() || core.tasks.waiting == 0 {
-            self.bell.rest_is_over(&mut *reader);
-            core.bring_receiver(reader);
-            return Read::Left;
-        }
         core.seats.set_waker(self.seat, wake);
-        self.watch_clock(&mut core, cx);
+        core.retire_driver();
+        if core.is_over() {
+            return Poll::Ready(());
+        }
+        if core.tasks.waiting == 0 {
+            core.tasks.driver_idles = true;
+            return Poll::Pending;
+        }
+        let Some((mut reader, goes_on)) = core.drive() else {
+            self.watch_clock(&mut core, cx);
+            return Poll::Pending;
+        };
         drop(core);
-        if heard > 0 {
+        if !goes_on {
+            // Others have read since, so nothing is known of its sleep.
             self.bell.rest_is_over(&mut *reader);
         }
-        self.reader = Some(reader);
-        if heard > 0 { Read::Some } else { Read::Nothing }
+        let outcome = self.read(&line, &mut reader, cx);
+        let mut core = line.hold();
+        if let Err(error) = outcome {
+            core.close(os(&error));
+        }
+        if core.is_over() {
+            core.bring_receiver(reader);
+            return Poll::Ready(());
+        }
+        core.rest(reader);
+        Poll::Pending
+    }
+}
+
+impl Driver {
+    /// Hands out what is there; returns when it has us woken.
+    fn read(&mut self, line: &Line, reader: &mut Reader, cx: &mut Context<'_>) -> std::io::Result<()> {
+        loop {
+            let asleep = self.bell.poll_asleep(cx, &mut **reader)?;
+            let mut core = line.hold();
+            let heard = (0..MESSAGES_PER_LOOK).take_while(|_| core.hear_next(reader)).count();
+            if core.is_over() {
+                return Ok(());
+            }
+            self.watch_clock(&mut core, cx);
+            drop(core);
+            if heard > 0 {
+                self.bell.rest_is_over(&mut **reader);
+                // Others want to run too, those that were answered first of all.
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
+            if asleep {
+                return Ok(());
+            }
+            match self.bell.poll_rest(cx, &mut **reader) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(rested) => rested?,
+            }
+        }
     }
 
     /// Does what is due by the clock, and has us woken when more is.
@@ -132,23 +114,15 @@ impl Driver {
             }
         }
     }
-
-    fn poll_asleep(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
-        let Self { reader: Some(reader), bell, .. } = self else { return Ok(false) };
-        bell.poll_asleep(cx, &mut **reader)
-    }
-
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        let Self { reader: Some(reader), bell, .. } = self else { return Poll::Ready(Ok(())) };
-        bell.poll_rest(cx, &mut **reader)
-    }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
         let Some(line) = self.line.upgrade().filter(|line| line.is_ours()) else { return };
         let mut core = line.hold();
-        if let Some(reader) = self.reader.take() {
+        if core.tasks.driver_reads
+            && let Some(reader) = core.receiver.take()
+        {
             core.bring_receiver(reader);
         }
         core.leave(self.seat);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// What the message types mean to the stand-in.
+#[allow(dead_code, reason = "every test file uses a part of it")]
 pub mod kind {
     /// Answers with the body.
     pub const ECHO: u16 = 1;
@@ -315,6 +316,7 @@ impl Seen {
 
     /// Asks the server from a task.
     #[cfg(feature = "tokio")]
+    #[allow(dead_code, reason = "every test file uses a part of it")]
     pub async fn ask_async(client: &ringway::rpc::Client) -> Self {
         Self::new(&client.call_async(kind::COUNTS, &()).await.unwrap())
     }

@@ -1,7 +1,8 @@
 //! Waiting by threads; see `core` for the rules.
 
 use super::ask::Ask;
-use super::core::{Held, Line, MESSAGES_PER_LOOK, Outlet, ROOM_INTERVAL};
+use super::core::{Held, Line, Outlet, ROOM_INTERVAL};
+use super::reading::MESSAGES_PER_LOOK;
 use super::seats::Wake;
 use crate::connection::Receiver;
 use crate::error::call::CallError;

@@ -22,8 +22,8 @@ use super::seats::{Seats, Wake, Wakes};
 use crate::connection::{Receiver, Sender};
 use crate::error::call::{CallError, FrameError};
 use crate::error::{CloseReason, TrySendError};
+use crate::proto::call::Frame;
 use crate::proto::call::client::{ClientSession, Heard};
-use crate::proto::call::{Due, Frame};
 use crate::proto::frame::{Codec, HEADER_BYTES};
 use crate::sys::{ForkToken, ticks};
 use crate::wait::Baton;
@@ -47,9 +47,9 @@ pub(crate) struct Core {
     pub(crate) receiver: Option<Box<Receiver>>,
     /// At home while nobody waits for room with it, and the connection lasts.
     pub(crate) outlet: Option<Box<Outlet>>,
-    outbox: VecDeque<Frame<'static>>,
-    gate: VecDeque<Queued>,
-    end: Option<End>,
+    pub(super) outbox: VecDeque<Frame<'static>>,
+    pub(super) gate: VecDeque<Queued>,
+    pub(super) end: Option<End>,
     /// Nothing more can be sent, while answers may still come.
     shut: Option<CloseReason>,
     message_bytes_max: usize,
@@ -57,7 +57,7 @@ pub(crate) struct Core {
     idle_since: u64,
     #[cfg(feature = "tokio")]
     pub(crate) tasks: Tasks,
-    wakes: Wakes,
+    pub(super) wakes: Wakes,
 }
 
 /// The tasks among those that wait.
@@ -68,6 +68,9 @@ pub(crate) struct Tasks {
     pub(crate) waiting: usize,
     /// The seat of the task that reads for them.
     pub(crate) driver: Option<usize>,
+    /// It has the baton. Between its polls the receiver lies at home nevertheless, and any thread may take both: a
+    /// runtime that is not run for a while must hold up nobody else.
+    pub(crate) driver_reads: bool,
     /// It found no task that waits, and sleeps until it is called.
     pub(crate) driver_idles: bool,
 }
@@ -78,7 +81,7 @@ pub(crate) struct Outlet {
     pub(crate) frame: Vec<u8>,
 }
 
-struct Queued {
+pub(crate) struct Queued {
     seat: usize,
     needs_place: bool,
     priority: bool,
@@ -338,7 +341,7 @@ impl Core {
 
     /// Sends what waits in the outbox; `false`: some of it still waits.
     #[inline]
-    fn flush(&mut self) -> bool {
+    pub(super) fn flush(&mut self) -> bool {
         self.outbox.is_empty() || self.flush_some()
     }
 
@@ -427,71 +430,6 @@ impl Core {
         }
     }
 
-    /// Takes the baton, and with it the receiver, if nobody has it.
-    #[inline]
-    pub(crate) fn take_receiver(&mut self) -> Option<Box<Receiver>> {
-        if self.end.is_some() || !self.baton.take() {
-            return None;
-        }
-        self.receiver.take()
-    }
-
-    /// Brings baton and receiver back, and appoints who reads on.
-    #[inline]
-    pub(crate) fn bring_receiver(&mut self, receiver: Box<Receiver>) {
-        if self.end.is_none() {
-            self.receiver = Some(receiver);
-        }
-        let next = self.baton.put_back();
-        self.wakes.push(next);
-    }
-
-    /// Reads what is there, without waiting, unless somebody else reads.
-    pub(crate) fn read_some(&mut self) {
-        let Some(mut receiver) = self.take_receiver() else { return };
-        for _ in 0..MESSAGES_PER_LOOK {
-            if !self.hear_next(&mut receiver) {
-                break;
-            }
-        }
-        self.bring_receiver(receiver);
-    }
-
-    /// Takes one message that is there and hands it out; `false`: there was none.
-    #[inline]
-    pub(crate) fn hear_next(&mut self, receiver: &mut Receiver) -> bool {
-        if self.end.is_some() || self.wakes.is_full() {
-            return false;
-        }
-        match receiver.try_recv() {
-            Ok(message) => self.hear(&message),
-            Err(crate::error::TryRecvError::Empty) => return false,
-            Err(crate::error::TryRecvError::Closed(reason)) => self.end(End::Closed(reason)),
-        }
-        true
-    }
-
-    /// Says until when whoever reads may sleep if nothing comes.
-    #[inline]
-    pub(crate) fn next_look(&mut self, deadline: Option<Instant>) -> Option<Instant> {
-        if self.outbox.is_empty() && !self.session.has_pulse() {
-            return deadline;
-        }
-        let now = Instant::now();
-        let room = if self.outbox.is_empty() { None } else { Some(now + ROOM_INTERVAL) };
-        [deadline, room, self.session.next_deadline(now)].into_iter().flatten().min()
-    }
-
-    /// Does what is due by the clock.
-    pub(crate) fn tick(&mut self, now: Instant) {
-        self.retry();
-        match self.session.handle_timeout(now) {
-            Due::Ping => self.say(Frame::Ping { id: 0 }),
-            Due::Dead => self.end(End::Closed(CloseReason::PeerSilent)),
-            Due::Nothing => {}
-        }
-    }
-
     /// Ends the connection: every call in flight fails, whoever waits is woken.
     #[cold]
     pub(crate) fn close(&mut self, reason: CloseReason) {
@@ -499,7 +437,7 @@ impl Core {
     }
 
     #[cold]
-    fn end(&mut self, end: End) {
+    pub(super) fn end(&mut self, end: End) {
         if self.end.is_some() {
             return;
         }
@@ -537,7 +475,7 @@ impl Core {
     #[inline]
     pub(crate) fn rise(&mut self, seat: usize) {
         let next = self.baton.rise(seat);
-        self.wakes.push(next);
+        self.pass_on(next);
     }
 
     /// Wakes whoever waits in this seat.
@@ -566,8 +504,6 @@ fn try_say(sender: &mut Sender, codec: Codec, frame: &Frame<'_>) -> Result<(), T
 pub(crate) const ROOM_INTERVAL: Duration = Duration::from_millis(1);
 /// After such a pause, 50 to 250 us, the kernel is asked whether the server lives.
 const IDLE_TICKS: u64 = 250_000;
-/// Messages handed out at once at most.
-pub(crate) const MESSAGES_PER_LOOK: usize = 16;
 /// Answers to pings that wait for room at most.
 const PONGS_MAX: usize = 4;
 /// Buffers beyond this are not kept.

@@ -5,6 +5,7 @@ pub(crate) mod blocking;
 pub(crate) mod core;
 pub(crate) mod hub;
 mod options;
+pub(crate) mod reading;
 mod response;
 pub(crate) mod seats;
 mod stream;
