@@ -310,7 +310,16 @@ pub struct Seen(Vec<u64>);
 impl Seen {
     /// Asks the server.
     pub fn ask(client: &ringway::rpc::Client) -> Self {
-        let numbers = client.call(kind::COUNTS, &()).unwrap();
+        Self::new(&client.call(kind::COUNTS, &()).unwrap())
+    }
+
+    /// Asks the server from a task.
+    #[cfg(feature = "tokio")]
+    pub async fn ask_async(client: &ringway::rpc::Client) -> Self {
+        Self::new(&client.call_async(kind::COUNTS, &()).await.unwrap())
+    }
+
+    fn new(numbers: &[u8]) -> Self {
         Self(numbers.chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap())).collect())
     }
 
