@@ -190,7 +190,7 @@ fn tell(line: &str) {
 /// How many times as many runs as asked for may be added because some did not count.
 const EXTRA_FACTOR: u32 = 2;
 /// How much time they may take in `all`, all cases together.
-const BUDGET: Duration = Duration::from_secs(60);
+const BUDGET: Duration = Duration::from_secs(45);
 /// More than anybody waits: then only the number of runs is bounded.
 const UNBOUNDED: Duration = Duration::from_secs(1 << 32);
 const PAIRS: u32 = 8;

@@ -13,7 +13,7 @@ mod pool;
 mod rpc;
 
 use crate::args::PeerArgs;
-use crate::case::{Case, Transport};
+use crate::case::{Case, Transport, Work};
 use crate::footprint::Footprint;
 use crate::lines;
 use crate::raw::{self, Usage};
@@ -196,7 +196,9 @@ fn play(stage: &Stage) -> Result<(Outcome, Keep)> {
         Transport::Tonic | Transport::TonicUds => grpc::play(stage),
         Transport::CacheLine | Transport::Futex => limit::play_page(stage),
         Transport::Socket => limit::play_socket(stage),
-        Transport::Uds | Transport::UdsBuffered if case.servers() == 1 => frame::play_crowd(stage),
+        Transport::Uds | Transport::UdsBuffered if matches!(case.work, Work::Fanin | Work::Echo) => {
+            frame::play_crowd(stage)
+        }
         Transport::Uds | Transport::UdsBuffered => frame::play_uds(stage),
         Transport::Pipe => frame::play_pipe(stage),
         Transport::Memcpy | Transport::Crc32 => Err(anyhow!("this work needs no processes")),
