@@ -1,5 +1,6 @@
 //! The examples of calls do what they say, between two processes.
 #![allow(clippy::unwrap_used, reason = "what fails in a test may panic")]
+#![allow(clippy::duplicate_mod, reason = "both examples have the same types")]
 
 #[allow(dead_code, reason = "its main is for people")]
 #[path = "../examples/call_client.rs"]

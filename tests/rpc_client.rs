@@ -82,6 +82,7 @@ fn a_client_may_go_anywhere() {
     assert_send_sync::<Client>();
     assert_send_sync::<ringway::rpc::ResponseStream>();
     assert_send_sync::<ringway::rpc::Response>();
+    assert_send_sync::<ringway::rpc::PendingCall>();
     assert_send_sync::<ringway::rpc::Typed<str, String>>();
     assert_send_sync::<CallError>();
 }
@@ -124,6 +125,27 @@ fn eight_threads_get_their_own_answers() {
         });
         assert_eq!(Seen::ask(&client).of(kind::ECHO), 16_000, "{wait}");
     }
+}
+
+#[test]
+fn one_thread_has_many_calls_in_flight_and_waits_for_them_in_any_order() {
+    let fixture = Fixture::new(8);
+    let client = fixture.client();
+    // More than the server accepts at once: starting takes in what was answered meanwhile.
+    let mut calls: Vec<_> = (0..500_u64)
+        .map(|number| {
+            (number, client.request(kind::ECHO).start(&message(number, mixed_len(number, 900))).unwrap())
+        })
+        .collect();
+    calls.reverse();
+    let dropped = calls.split_off(450);
+    drop(dropped);
+    let mut out = Vec::new();
+    for (number, call) in calls {
+        call.wait_into(&mut out).unwrap();
+        check(&out, number, mixed_len(number, 900));
+    }
+    check(&client.call(kind::ECHO, &message(1, 10)).unwrap(), 1, 10);
 }
 
 #[test]

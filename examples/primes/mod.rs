@@ -34,7 +34,7 @@ impl Decode for Number {
 /// Returns the smallest factor beside 1; nothing if `stop` says so before it is found.
 pub fn factor(number: u64, stop: impl Fn() -> bool) -> Option<u64> {
     for candidate in (2..).take_while(|candidate: &u64| *candidate <= number / candidate) {
-        if number % candidate == 0 {
+        if number.is_multiple_of(candidate) {
             return Some(candidate);
         }
         if candidate % (1 << 16) == 0 && stop() {

@@ -114,7 +114,7 @@ impl Code {
     pub const UNKNOWN: Self = Self(2);
     /// The request makes no sense, whatever the state of the server.
     pub const INVALID_ARGUMENT: Self = Self(3);
-    /// The time of the call was up before it was done.
+    /// The time of the call was up before it was done; a client has it as [`CallError::Timeout`].
     pub const DEADLINE_EXCEEDED: Self = Self(4);
     /// What was asked for does not exist.
     pub const NOT_FOUND: Self = Self(5);

@@ -12,5 +12,5 @@ pub use body::Rkyv;
 #[cfg(feature = "zerocopy")]
 pub use body::Zerocopy;
 pub use body::{Decode, Encode};
-pub use client::{Backoff, CallBuilder, Client, ClientBuilder, Response, ResponseStream, Typed};
+pub use client::{Backoff, CallBuilder, Client, ClientBuilder, PendingCall, Response, ResponseStream, Typed};
 pub use server::{OwnedRequest, Reply, Request, Server, ServerBuilder, ServerMonitor, ServerStats};

@@ -5,7 +5,7 @@
 
 use crate::demo::{describe, tell};
 use anyhow::Result;
-use ringway::rpc::{self, CallError, Failure};
+use ringway::rpc::{CallError, Failure};
 use ringway::{
     AcceptError, BindError, CloseReason, ConnectError, RecvError, RecvTimeoutError, Refusal, SendError,
     SendTimeoutError, TryRecvError, TrySendError,
@@ -246,7 +246,6 @@ fn code_of_refusal(refusal: Refusal) -> Code {
 
 fn code_of_call(error: &CallError) -> Code {
     match error {
-        CallError::Failed(failure) if failure.code() == rpc::Code::DEADLINE_EXCEEDED => Code::TimedOut,
         CallError::Failed(_) => Code::CallFailed,
         CallError::Timeout { .. } => Code::TimedOut,
         CallError::Lost { reason, .. } => code_of_close(reason),
@@ -278,6 +277,7 @@ mod tests {
     use super::*;
     use anyhow::Context;
     use ringway::NameError;
+    use ringway::rpc;
 
     fn code(error: impl Error + Send + Sync + 'static) -> Code {
         code_of(&anyhow::Error::new(error).context("while doing something").context("and more"))
@@ -334,7 +334,6 @@ mod tests {
     fn calls_without_an_answer_are_told_from_failures() {
         let failed = |code| CallError::Failed(rpc::Failure::new(code, "text"));
         assert_eq!(code(failed(rpc::Code::NOT_FOUND)), Code::CallFailed);
-        assert_eq!(code(failed(rpc::Code::DEADLINE_EXCEEDED)), Code::TimedOut);
         assert_eq!(code(CallError::Timeout { sent: true }), Code::TimedOut);
         let lost = |reason| CallError::Lost { may_have_run: true, reason };
         assert_eq!(code(lost(CloseReason::PeerDied { pid: 1 })), Code::PeerGone);

@@ -5,6 +5,7 @@ pub(crate) mod blocking;
 pub(crate) mod core;
 pub(crate) mod hub;
 mod options;
+mod pending;
 pub(crate) mod reading;
 mod response;
 pub(crate) mod seats;
@@ -12,6 +13,7 @@ mod stream;
 mod typed;
 
 pub use options::{Backoff, ClientBuilder};
+pub use pending::PendingCall;
 pub use response::Response;
 pub use stream::ResponseStream;
 pub use typed::Typed;
@@ -249,6 +251,33 @@ impl<'a> CallBuilder<'a> {
                 return Err(error);
             }
         }
+    }
+
+    /// Sends the request and returns without waiting for the response, so that one thread can have many calls in flight.
+    ///
+    /// At the limit of the server it waits for a place; answers of earlier calls are taken in meanwhile.
+    ///
+    /// # Errors
+    /// As [`Client::call`], if it cannot be sent.
+    /// # Examples
+    /// ```no_run
+    /// # let client = ringway::rpc::Client::connect("greeter")?;
+    /// let calls: Vec<_> =
+    ///     ["Ada", "Grace"].iter().map(|name| client.request(1).start(*name)).collect::<Result<_, _>>()?;
+    /// for call in calls {
+    ///     println!("{}", String::from_utf8_lossy(&call.wait()?));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn start<B: Encode + ?Sized>(self, body: &B) -> Result<PendingCall, CallError> {
+        let mut buffer = Vec::new();
+        let bytes = body.encode(&mut buffer).map_err(CallError::Body)?;
+        let ask = &self.ask;
+        self.client.hub.sent_somewhere(ask, |line| {
+            let (core, ticket) = line.send(ask, bytes)?;
+            drop(core);
+            Ok(PendingCall::new(Arc::clone(line), ticket, ask.deadline))
+        })
     }
 
     /// Makes the call; see [`Client::call_stream`].

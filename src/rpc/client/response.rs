@@ -46,6 +46,10 @@ impl AsRef<[u8]> for Response {
 /// Makes an error of what the server said; it chose these bytes.
 #[cold]
 pub(super) fn failure(code: u32, text: &[u8]) -> CallError {
+    // It is chance which side notices first that the time is up.
+    if Code(code) == Code::DEADLINE_EXCEEDED {
+        return CallError::Timeout { sent: true };
+    }
     let text = String::from_utf8_lossy(&text[..text.len().min(TEXT_BYTES_MAX)]);
     CallError::Failed(Failure::new(Code(code), text))
 }

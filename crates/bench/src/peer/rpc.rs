@@ -10,9 +10,10 @@ use crate::case::{Case, Length, Work};
 use crate::content;
 use crate::tally::Tally;
 use crate::timing::{Stopwatch, shared_nanos};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use ringway::ConnectError;
-use ringway::rpc::{CallError, Client, Code, Failure, Reply, Server};
+use ringway::rpc::{CallError, Client, Code, Failure, PendingCall, Reply, Server};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::Instant;
@@ -26,7 +27,7 @@ pub fn play(stage: &Stage) -> Result<(Outcome, Keep)> {
     let clients = numbers.map(|number| Ok((number, connect(stage)?))).collect::<Result<Vec<_>>>()?;
     let outcome = match (stage.job.case.work, clients.first()) {
         (Work::Rtt, Some((_, client))) => parts::call(stage, Caller::new(client)),
-        (Work::Echo, Some(_)) => call_from_threads(stage, &clients),
+        (Work::Echo, Some(_)) => call_in_turn(stage, &clients),
         (Work::Reconnect, Some((number, client))) => {
             return Ok((outlive(stage, *number, client)?, Box::new(clients)));
         }
@@ -111,47 +112,46 @@ impl Ask for Caller<'_> {
     }
 }
 
-/// Keeps as many calls of each client under way as the case says, each from a thread of its own: that is how programs
-/// that block do it.
-fn call_from_threads(stage: &Stage, clients: &[(u32, Client)]) -> Result<Outcome> {
-    let case = &stage.job.case;
-    let depth = case.depth;
-    let before = stage.ready()?;
-    let began = shared_nanos();
-    let outcomes = thread::scope(|scope| {
-        let mut threads = Vec::new();
-        for (number, client) in clients {
-            for lane in 0..depth {
-                let number = number * depth + lane;
-                threads.push(scope.spawn(move || call_until(case, number, Caller::new(client), began)));
-            }
-        }
-        let join = |thread: thread::ScopedJoinHandle<'_, Result<Outcome>>| {
-            thread.join().map_err(|_| anyhow!("a thread that calls panicked"))?
-        };
-        threads.into_iter().map(join).collect::<Result<Vec<Outcome>>>()
-    })?;
-    Ok(outcomes.into_iter().fold(Outcome::default(), Outcome::and).since(before))
+/// The calls of one client.
+struct Lane<'a> {
+    client: &'a Client,
+    tally: Tally,
+    in_flight: VecDeque<PendingCall>,
+    sent: u64,
 }
 
-/// Calls until the time is up, or the share of one thread of the count is done.
-fn call_until(case: &Case, number: u32, mut server: Caller<'_>, began: u64) -> Result<Outcome> {
-    let Case { bytes, length, depth, .. } = *case;
-    let length = match length {
-        Length::Count(count) => Length::Count(count.div_ceil(u64::from(depth))),
-        time => time,
-    };
-    let mut tally = Tally::new(number);
-    let mut request = vec![0; bytes];
-    let mut sent = 0;
-    while !is_over(length, sent, shared_nanos() - began) {
-        content::fill(&mut request, number, sent);
-        tally.note(server.ask(&request)?, bytes);
-        sent += 1;
+/// Keeps as many calls of each client under way as the case says, from one thread.
+fn call_in_turn(stage: &Stage, clients: &[(u32, Client)]) -> Result<Outcome> {
+    let Case { bytes, length, depth, .. } = stage.job.case;
+    let lane =
+        |(number, client)| Lane { client, tally: Tally::new(number), in_flight: VecDeque::new(), sent: 0 };
+    let mut lanes: Vec<_> = clients.iter().map(|(number, client)| lane((*number, client))).collect();
+    let (mut request, mut answer) = (vec![0; bytes], Vec::new());
+    let before = stage.ready()?;
+    let began = shared_nanos();
+    let mut busy = true;
+    while std::mem::take(&mut busy) {
+        for lane in &mut lanes {
+            while lane.in_flight.len() < depth as usize && !is_over(length, lane.sent, shared_nanos() - began)
+            {
+                content::fill(&mut request, lane.tally.client, lane.sent);
+                let call = lane.client.request(ECHO).start(request.as_slice()).context("a call failed")?;
+                lane.in_flight.push_back(call);
+                lane.sent += 1;
+            }
+            if let Some(call) = lane.in_flight.pop_front() {
+                call.wait_into(&mut answer).context("a call failed")?;
+                lane.tally.note(&answer, bytes);
+                busy = true;
+            }
+        }
     }
     let span = Some((began, shared_nanos()));
-    let (delivered, corrupt) = (tally.delivered, damage(&tally));
-    Ok(Outcome { sent, delivered, corrupt, span, timed: delivered, ..Outcome::default() })
+    let outcomes = lanes.iter().map(|Lane { tally, sent, .. }| {
+        let (delivered, corrupt) = (tally.delivered, damage(tally));
+        Outcome { sent: *sent, delivered, corrupt, span, timed: delivered, ..Outcome::default() }
+    });
+    Ok(outcomes.fold(Outcome::default(), Outcome::and).since(before))
 }
 
 /// Calls, whatever happens to the server, until as many servers as the case says have come after the first. The time

@@ -10,7 +10,7 @@ use super::server::{Board, DRAIN_LIMIT, Span};
 use crate::figures;
 use anyhow::{Context, Result, bail};
 use futures_lite::stream;
-use ringway::rpc::{CallError, Client, Failure, ResponseStream, Server};
+use ringway::rpc::{CallError, Client, Failure, PendingCall, ResponseStream, Server};
 use ringway::{Config, Shutdown};
 use ringway_bench::content;
 use ringway_bench::tally::Tally;
@@ -24,11 +24,11 @@ pub trait Line {
     /// A call whose answer was not taken yet.
     type Asked;
 
-    /// Asks.
+    /// Asks for an answer of so many parts.
     ///
     /// # Errors
     /// The server is gone.
-    fn ask(&mut self, request: &[u8]) -> Result<Self::Asked>;
+    fn ask(&mut self, request: &[u8], parts: u64) -> Result<Self::Asked>;
 
     /// Takes the answer to the earliest call, part by part.
     ///
@@ -51,7 +51,7 @@ pub fn work<L: Line>(mut line: L, number: u32, round: Round, until: Instant) -> 
     loop {
         while in_flight.len() < round.depth() && Instant::now() < until {
             content::fill(&mut request, number, calls);
-            in_flight.push_back((calls, Instant::now(), line.ask(&request)?));
+            in_flight.push_back((calls, Instant::now(), line.ask(&request, parts)?));
             calls += 1;
             result.sent += parts;
         }
@@ -86,28 +86,36 @@ pub fn fill_part(buffer: &mut Vec<u8>, request: &[u8], parts: u64, part: u64) {
     }
 }
 
-impl Line for Client {
-    type Asked = ResponseStream;
+/// A call in flight.
+pub enum Asked {
+    Whole(PendingCall),
+    Parts(ResponseStream),
+}
 
-    fn ask(&mut self, request: &[u8]) -> Result<ResponseStream> {
-        self.request(MESSAGE_TYPE).timeout(ANSWER_LIMIT).stream(request).context("cannot ask")
+impl Line for Client {
+    type Asked = Asked;
+
+    fn ask(&mut self, request: &[u8], parts: u64) -> Result<Asked> {
+        let call = self.request(MESSAGE_TYPE).timeout(ANSWER_LIMIT);
+        let asked = if parts > 1 {
+            call.stream(request).map(Asked::Parts)
+        } else {
+            call.start(request).map(Asked::Whole)
+        };
+        asked.context("cannot ask")
     }
 
-    fn take(
-        &mut self,
-        asked: ResponseStream,
-        _: u64,
-        mut check: impl FnMut(&[u8]) -> bool,
-    ) -> Result<Answer> {
+    fn take(&mut self, asked: Asked, _: u64, mut check: impl FnMut(&[u8]) -> bool) -> Result<Answer> {
         let mut is_right = true;
-        for part in asked {
-            match part {
-                Ok(part) => is_right &= check(&part),
-                Err(CallError::Timeout { .. }) => return Ok(Answer::Missing),
-                Err(error) => return Err(error).context("no answer"),
-            }
+        let outcome = match asked {
+            Asked::Whole(call) => call.wait().map(|answer| is_right &= check(&answer)),
+            Asked::Parts(parts) => parts.map(|part| part.map(|part| is_right &= check(&part))).collect(),
+        };
+        match outcome {
+            Ok(()) => Ok(Answer::of(is_right)),
+            Err(CallError::Timeout { .. }) => Ok(Answer::Missing),
+            Err(error) => Err(error).context("no answer"),
         }
-        Ok(Answer::of(is_right))
     }
 }
 

@@ -162,7 +162,7 @@ impl Wire for UdsWire {
 impl Line for UdsWire {
     type Asked = ();
 
-    fn ask(&mut self, request: &[u8]) -> Result<()> {
+    fn ask(&mut self, request: &[u8], _: u64) -> Result<()> {
         write_message(&mut self.writer, request).context("cannot ask")
     }
 
