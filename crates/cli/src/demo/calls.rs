@@ -109,7 +109,7 @@ impl Line for Client {
         let mut is_right = true;
         let outcome = match asked {
             Asked::Whole(call) => call.wait().map(|answer| is_right &= check(&answer)),
-            Asked::Parts(parts) => parts.map(|part| part.map(|part| is_right &= check(&part))).collect(),
+            Asked::Parts(mut parts) => parts.try_for_each(|part| part.map(|part| is_right &= check(&part))),
         };
         match outcome {
             Ok(()) => Ok(Answer::of(is_right)),
