@@ -65,7 +65,20 @@ RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --all-featur
 end
 
 begin "tests"
-cargo test --locked --workspace
+cargo test --locked --workspace --features ringway/tonic
+end
+
+begin "the library without features"
+cargo check --locked --package ringway --no-default-features
+if cargo tree --locked --package ringway --no-default-features --edges normal --prefix none |
+    grep -vE '^(ringway|rustix|libc|linux-raw-sys|bitflags) '; then
+    echo "the crates above may come with a feature only" >&2
+    exit 1
+fi
+if cargo tree --locked --package ringway --edges normal --prefix none | grep -E '^(tokio|tonic|hyper|tower|serde) '; then
+    echo "the crates above may not come by default" >&2
+    exit 1
+fi
 end
 
 if [ -f tests/crash_points.rs ]; then

@@ -136,7 +136,7 @@ fn stream(verb: &str, config: &Config) {
     assert_eq!(peer.next_number(), 0, "allocations of the sending side");
     let (messages, bytes) = (connection.stats().received_messages, connection.stats().received_bytes);
     assert_eq!(messages, WARM_UP + MESSAGES);
-    assert_eq!(bytes, (0..messages).map(|number| mixed_len(number, LEN_MAX) as u64).sum());
+    assert_eq!(bytes, (0..messages).map(|number| mixed_len(number, LEN_MAX) as u64).sum::<u64>());
     peer.finish();
 }
 

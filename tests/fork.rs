@@ -29,6 +29,7 @@ fn peer_process() {
         ("group", role_group),
         ("group_in_handler", role_group_in_handler),
         ("pool", role_pool),
+        ("pool_in_handler", role_pool_in_handler),
         ("anew", role_anew),
         ("forked_parent", role_forked_parent),
     ]);
@@ -82,6 +83,11 @@ fn a_child_made_while_a_message_is_handled_loses_its_members_and_does_not_crash(
 #[test]
 fn a_pool_is_an_error_in_the_child_and_goes_on_in_the_parent() {
     play("pool");
+}
+
+#[test]
+fn a_child_made_by_the_handler_of_a_pool_ends_and_the_pool_goes_on() {
+    play("pool_in_handler");
 }
 
 #[test]
@@ -309,6 +315,40 @@ fn role_pool() {
     connections.iter_mut().for_each(must_echo);
     assert_eq!(pool.take().unwrap().shutdown(Duration::from_secs(10)), ringway::Shutdown::Complete);
     assert_eq!(scratch.entries(), [""; 0]);
+}
+
+fn role_pool_in_handler() {
+    /// Forks where it is told to, and answers in the parent alone.
+    struct Forking;
+    impl ringway::Handler for Forking {
+        fn on_event(&mut self, member: &mut ringway::Member, event: Event<'_>) {
+            match event {
+                Event::Message(b"fork") => {
+                    // SAFETY: the other threads hold no lock that the child needs; the child ends by itself.
+                    let pid = unsafe { libc::fork() };
+                    assert!(pid >= 0, "{}", std::io::Error::last_os_error());
+                    // A child that does not end is ended, which shows in its status. SAFETY: no memory is involved.
+                    unsafe { if pid == 0 { libc::alarm(30) } else { 0 } };
+                    let _ = member.sender().try_send(&pid.to_le_bytes());
+                }
+                Event::Message(bytes) => member.sender().try_send(bytes).unwrap(),
+                _ => {}
+            }
+        }
+    }
+    let scratch = scratch_dir();
+    let socket = scratch.socket("test");
+    let listener = Config::new().bind(&socket).unwrap();
+    let pool = ringway::Pool::builder(listener).workers(2).serve(|_| Forking).unwrap();
+    let mut connections: Vec<_> = (0..4).map(|_| Config::new().connect(&socket).unwrap()).collect();
+    connections[1].send(b"fork").unwrap();
+    let pid = i32::from_le_bytes((*connections[1].recv().unwrap()).try_into().unwrap());
+    let mut status = 0;
+    // SAFETY: our own child, and a number that outlives the call.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    assert!(libc::WIFEXITED(status), "the child did not end by itself: {status:#x}");
+    connections.iter_mut().for_each(must_echo);
+    assert_eq!(pool.shutdown(Duration::from_secs(10)), ringway::Shutdown::Complete);
 }
 
 fn role_group_in_handler() {

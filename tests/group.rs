@@ -232,6 +232,65 @@ fn an_idle_group_sleeps_and_is_woken_by_the_first_message() {
 }
 
 #[test]
+fn a_member_is_found_by_its_name_until_it_has_left() {
+    let _guard = hang_guard();
+    let (_scratch, socket, mut group) = group(&Config::new());
+    let mut book = Book::default();
+    let mut first = idle_client(&socket);
+    join_all(&mut group, &mut book, 1);
+    let _second = idle_client(&socket);
+    join_all(&mut group, &mut book, 2);
+    let (first_id, second_id) = (book.joined[0], book.joined[1]);
+    assert_eq!(group.member(first_id).unwrap().peer_cred().pid, first.pid());
+    first.kill9();
+    while book.left.is_empty() {
+        group.turn(soon(), |member, event| book.enter(member, event)).unwrap();
+    }
+    assert!(group.member(first_id).is_none());
+    let _third = idle_client(&socket);
+    while book.joined.len() < 3 {
+        group.turn(soon(), |member, event| book.enter(member, event)).unwrap();
+    }
+    // The third has the seat of the first, and is not taken for it.
+    assert_eq!(group.member(book.joined[2]).unwrap().seat(), 0);
+    assert!(group.member(first_id).is_none());
+    assert_eq!(group.member(second_id).unwrap().seat(), 1);
+}
+
+#[test]
+fn members_that_are_disconnected_leave_in_the_next_turn() {
+    let _guard = hang_guard();
+    let (_scratch, socket, mut group) = group(&Config::new());
+    let mut clients: Vec<Peer> = (0..3).map(|_| idle_client(&socket)).collect();
+    let mut book = Book::default();
+    join_all(&mut group, &mut book, 3);
+    group.members().for_each(Member::disconnect);
+    assert_eq!(group.turn(soon(), |member, event| book.enter(member, event)).unwrap(), 3);
+    assert!(group.is_empty() && book.left.values().all(|reason| *reason == CloseReason::Disconnected));
+    for client in &mut clients {
+        client.send_line("end");
+        client.expect_line("closed");
+    }
+}
+
+#[test]
+fn a_bell_ends_the_turn_of_a_sleeping_group() {
+    let _guard = hang_guard();
+    let (_scratch, _, mut group) = group(&Config::new().wait(Wait::Sleep));
+    let (bell, own, thread) = (group.bell(), std::process::id(), common::thread_id());
+    for _ in 0..3 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                common::wait_until("the group sleeps", || common::is_asleep(own, thread));
+                bell.ring();
+            });
+            let events = group.turn(None, |_, event| panic!("{event:?}")).unwrap();
+            assert_eq!(events, 0);
+        });
+    }
+}
+
+#[test]
 fn a_sleeping_group_is_woken_by_a_new_client() {
     let _guard = hang_guard();
     let (_scratch, socket, mut group) = group(&Config::new().wait(Wait::Sleep));

@@ -212,7 +212,7 @@ impl Waiting {
             return Poll::Ready(Err(Unsent::Error(CallError::TooLarge { len, max })));
         }
         if !core.is_queued(self.seat) {
-            core.look_after_peer(ask.now);
+            core.look_after_peer();
             if !core.may_enter(ask) {
                 core.queue(self.seat, ask);
             }

@@ -100,6 +100,11 @@ impl Roster {
         std::mem::take(&mut self.rung) | rung
     }
 
+    /// Says whether this process made it; a child made by fork did not, and serves nobody.
+    pub(super) fn is_ours(&self) -> bool {
+        self.owner.is_current()
+    }
+
     pub(super) fn bell(&self) -> &Bell {
         &self.bell
     }
@@ -178,7 +183,7 @@ impl Roster {
             index += usize::from(self.hot.get(index) == Some(&at));
         }
         let mut looks = (COLD_LOOKS + events).min(self.cold.len());
-        while looks > 0 && self.owner.is_current() {
+        while looks > 0 && self.is_ours() {
             looks -= 1;
             if self.cold_next >= self.cold.len() {
                 self.cold_next = 0;
@@ -202,20 +207,21 @@ impl Roster {
         deadline: Option<Instant>,
         prepare: impl FnOnce() -> bool,
     ) -> io::Result<()> {
-        if !self.owner.is_current() {
+        if !self.is_ours() {
             return Ok(());
         }
         let stream = self.patience.rest();
         let Self { seats, hot, cold, cold_next, stuck, stuck_next, bell, spinner, .. } = self;
         let few = COLD_LOOKS.min(cold.len());
+        // First those of whom something is expected: they decide how soon an answer begins.
         let glance = || {
-            let some = (0..few).any(|_| {
-                *cold_next = if *cold_next < cold.len() - 1 { *cold_next + 1 } else { 0 };
-                cold[*cold_next].is_ready()
-            });
-            some || bell.is_rung()
-                || hot.iter().any(|at| is_ready(seats, *at))
-                || has_room(seats, stuck, stuck_next)
+            hot.iter().any(|at| is_ready(seats, *at))
+                || bell.is_rung()
+                || (0..few).any(|_| {
+                    *cold_next = if *cold_next < cold.len() - 1 { *cold_next + 1 } else { 0 };
+                    cold[*cold_next].is_ready()
+                })
+                || !stuck.is_empty() && has_room(seats, stuck, stuck_next)
         };
         match spinner.spin_over(hot.len() + few, deadline, stream, glance) {
             Spun::Ready | Spun::TimedOut => return Ok(()),
@@ -322,7 +328,7 @@ impl Roster {
     fn look_for_room(&mut self, handle: &mut impl FnMut(&mut Member, Event<'_>)) -> usize {
         let mut events = 0;
         for _ in 0..COLD_LOOKS.min(self.stuck.len()) {
-            if !self.owner.is_current() {
+            if !self.is_ours() {
                 break;
             }
             if self.stuck_next >= self.stuck.len() {
@@ -462,7 +468,7 @@ impl Roster {
             self.stuck.retain(|other| *other != at);
         }
         // A child made by fork shares the set of descriptors with its parent.
-        if self.owner.is_current() {
+        if self.is_ours() {
             seat.unwatch(&self.epoll);
         }
         self.free.push(at);

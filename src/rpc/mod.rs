@@ -13,4 +13,4 @@ pub use body::Rkyv;
 pub use body::Zerocopy;
 pub use body::{Decode, Encode};
 pub use client::{Backoff, CallBuilder, Client, ClientBuilder, Response, ResponseStream, Typed};
-pub use server::{OwnedRequest, Reply, Request, Server, ServerBuilder, ServerStats};
+pub use server::{OwnedRequest, Reply, Request, Server, ServerBuilder, ServerMonitor, ServerStats};

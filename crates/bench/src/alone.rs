@@ -1,4 +1,4 @@
-//! Work within this process: a pair in one thread, and copies of private memory.
+//! Work within this process: a pair in one thread, copies and checksums of private memory.
 
 use crate::case::{Case, Length};
 use crate::content;
@@ -43,17 +43,30 @@ pub fn same_thread(case: &Case) -> Result<Outcome> {
 pub fn copy(case: &Case) -> Outcome {
     let from = vec![1_u8; case.bytes];
     let mut to = vec![0_u8; case.bytes];
+    repeat(case, || hint::black_box(&mut to).copy_from_slice(hint::black_box(&from)))
+}
+
+/// Makes the checksum of a buffer that holds a message.
+pub fn checksum(case: &Case) -> Outcome {
+    let mut message = vec![0; case.bytes];
+    content::fill(&mut message, 0, 0);
+    repeat(case, || {
+        hint::black_box(crc32fast::hash(hint::black_box(&message)));
+    })
+}
+
+fn repeat(case: &Case, mut work: impl FnMut()) -> Outcome {
     let (before, began) = (raw::usage(), shared_nanos());
-    let mut copies = 0;
-    while !is_over(case, copies, began) {
-        hint::black_box(&mut to).copy_from_slice(hint::black_box(&from));
-        copies += 1;
+    let mut done = 0;
+    while !is_over(case, done, began) {
+        work();
+        done += 1;
     }
     let ended = shared_nanos();
     let after = raw::usage();
     Outcome {
         span: Some((began, ended)),
-        timed: copies,
+        timed: done,
         cpu_nanos: after.cpu_nanos - before.cpu_nanos,
         sleeps: after.sleeps - before.sleeps,
         ..Outcome::default()

@@ -1,7 +1,8 @@
 //! The arguments of `ringway bench`, and the cases that they ask for.
 
-use crate::case::{BYTES_DEFAULT, Case, Length, Profile, RATE_DEFAULT, Transport, Wait, Work};
+use crate::case::{Case, Length, Profile, RATE_DEFAULT, Transport, Wait, Work};
 use crate::content::MESSAGE_BYTES_MIN;
+use crate::scenario;
 use clap::error::ErrorKind;
 use clap::{Args, ValueEnum};
 
@@ -14,13 +15,23 @@ pub struct BenchArgs {
     /// Bytes of a message [default: 64]
     #[arg(long, value_parser = clap::value_parser!(u64).range(MESSAGE_BYTES_MIN as u64..=BYTES_MAX))]
     pub bytes: Option<u64>,
-    /// Client processes; of rtt, stream and idle: pairs of processes [default: 1, fanin 8]
+    /// Clients, each with a connection; of rtt, stream and idle: pairs of processes [default: 1, fanin, echo and
+    /// reconnect 8, scale 32 to 1000, idle-probe 1000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
     pub clients: Option<u32>,
+    /// Client processes, which share the clients among them [default: one for each client, scale and idle-probe 8]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
+    pub processes: Option<u32>,
+    /// Requests that each client has under way at once [default: echo 32, scale 1]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=DEPTH_MAX))]
+    pub depth: Option<u32>,
+    /// Threads of the server's pool [default: 1; fanin is served by a group, without a pool]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX))]
+    pub workers: Option<u32>,
     /// Seconds of a run, fractions allowed [default: 1, all 0.4]
     #[arg(long, value_parser = seconds, conflicts_with = "count")]
     pub secs: Option<f64>,
-    /// Messages of each client in a run, instead of a time
+    /// Messages of each client in a run, instead of a time; of reconnect: restarts of the server [default: 10]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Messages published at once
@@ -70,7 +81,7 @@ pub struct PeerArgs {
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
-    /// What hardware and kernel can do: cache line, copy, futex and socket
+    /// What hardware and kernel can do: cache line, copy, checksum, futex and socket
     Limit,
     /// Round trip of a request and its answer
     Rtt,
@@ -90,6 +101,19 @@ pub enum Scenario {
     Pipe,
     /// What connections cost that do nothing
     Idle,
+    /// Several requests of each client under way at once: a bare pool, calls, and a Unix socket
+    Echo,
+    /// Round trip of a single call, with and without checksum, next to a bare connection
+    Call,
+    /// 32 to 1000 clients of one server: one way, and answered
+    Scale,
+    /// Round trips on one of 1000 connections, and what their server does while all are idle
+    IdleProbe,
+    /// From the restart of a killed server to the first answer at its clients
+    Reconnect,
+    /// One gRPC service over ringway and over a Unix socket: unary calls, and a streamed response
+    #[cfg(feature = "grpc")]
+    Grpc,
     /// A fixed list of all of these, in under three minutes
     All,
 }
@@ -117,6 +141,19 @@ impl BenchArgs {
             Scenario::All => crate::suite::cases(length),
             Scenario::Limit => limits(length, self.rate.unwrap_or(RATE_DEFAULT)),
             Scenario::Uds | Scenario::Pipe => self.over_sockets(length),
+            Scenario::Echo => scenario::echo(length),
+            Scenario::Call => match self.bytes {
+                Some(bytes) => scenario::call_of(bytes as usize, length),
+                None => scenario::call(length),
+            },
+            Scenario::Scale => match self.clients {
+                Some(clients) => scenario::scale_to(clients, length).into(),
+                None => scenario::scale(length),
+            },
+            Scenario::IdleProbe => scenario::idle_probe(length),
+            #[cfg(feature = "grpc")]
+            Scenario::Grpc => scenario::grpc(length),
+            Scenario::Reconnect => vec![scenario::reconnect(self.count.unwrap_or(scenario::RESTARTS))],
             scenario => {
                 let (name, work) = match scenario {
                     Scenario::Stream => ("stream", Work::Stream),
@@ -127,7 +164,8 @@ impl BenchArgs {
                     Scenario::Idle => ("idle", Work::Idle),
                     _ => ("rtt", Work::Rtt),
                 };
-                vec![Case::new(name, work, Transport::Ringway, length)]
+                let clients = if work == Work::Fanin { FANIN_CLIENTS } else { 1 };
+                vec![Case { clients, ..Case::new(name, work, Transport::Ringway, length) }]
             }
         };
         for case in &mut cases {
@@ -139,21 +177,32 @@ impl BenchArgs {
         Ok(cases)
     }
 
+    /// Sets what was asked for; the rest stays as the scenario has it.
     fn set(&self, case: &mut Case) {
-        if case.work != Work::Copy {
-            case.bytes = self.bytes.map_or(BYTES_DEFAULT, |bytes| bytes as usize);
+        fn put<T>(wanted: Option<T>, field: &mut T) {
+            if let Some(wanted) = wanted {
+                *field = wanted;
+            }
         }
-        let clients = if case.work == Work::Fanin { FANIN_CLIENTS } else { 1 };
-        case.clients = self.clients.unwrap_or(clients);
-        case.batch = self.batch.unwrap_or(1) as usize;
-        case.profile = self.profile.unwrap_or(Profile::Latency);
-        case.ring_bytes = self.ring_bytes;
-        case.patience = self.patience;
-        case.wait = self.wait.unwrap_or(Wait::Auto);
+        if !matches!(case.work, Work::Copy | Work::Checksum) {
+            put(self.bytes.map(|bytes| bytes as usize), &mut case.bytes);
+        }
+        put(self.clients, &mut case.clients);
+        put(self.processes.map(Some), &mut case.processes);
+        put(self.depth, &mut case.depth);
+        // Sockets are served as they always are: by a thread for each client.
+        if case.is_ours() {
+            put(self.workers.map(Some), &mut case.workers);
+        }
+        put(self.batch.map(|batch| batch as usize), &mut case.batch);
+        put(self.profile, &mut case.profile);
+        put(self.wait, &mut case.wait);
         // Of the limits one has the rate already.
         if self.scenario != Scenario::Limit {
             case.rate = self.rate;
         }
+        case.ring_bytes = self.ring_bytes;
+        case.patience = self.patience;
         case.trust = self.trust;
     }
 
@@ -171,33 +220,40 @@ impl BenchArgs {
             SocketWork::Stream => (Work::Stream, true),
             SocketWork::Fanin => (Work::Fanin, true),
         };
+        let clients = if work == Work::Fanin { FANIN_CLIENTS } else { 1 };
+        let over = |name, transport| Case { clients, ..Case::new(name, work, transport, length) };
         match self.scenario {
-            Scenario::Pipe => vec![Case::new("pipe", work, Transport::Pipe, length)],
-            _ => {
-                let mut cases = vec![Case::new("uds", work, Transport::Uds, length)];
-                if one_way {
-                    cases.push(Case::new("uds", work, Transport::UdsBuffered, length));
-                }
-                cases
-            }
+            Scenario::Pipe => vec![over("pipe", Transport::Pipe)],
+            _ if one_way => vec![over("uds", Transport::Uds), over("uds", Transport::UdsBuffered)],
+            _ => vec![over("uds", Transport::Uds)],
         }
     }
 
     /// Each option has scenarios in which it makes sense.
     fn check(&self) -> Result<(), clap::Error> {
-        use Scenario::{Connect, Fanin, Idle, Limit, Memory, Pipe, Rtt, SameThread, Stream, Uds};
-        let ringway = [Rtt, Stream, Fanin, SameThread, Connect, Memory, Idle];
-        let messages = [Rtt, Stream, Fanin, SameThread, Connect, Uds, Pipe];
-        let rules: [(&str, bool, &[Scenario]); 11] = [
+        use Scenario::{
+            Call, Connect, Echo, Fanin, Idle, IdleProbe, Limit, Memory, Pipe, Reconnect, Rtt, SameThread,
+            Scale, Stream, Uds,
+        };
+        let ringway =
+            [Rtt, Stream, Fanin, SameThread, Connect, Memory, Idle, Echo, Call, Scale, IdleProbe, Reconnect];
+        let messages =
+            [Rtt, Stream, Fanin, SameThread, Connect, Uds, Pipe, Echo, Call, Scale, IdleProbe, Reconnect];
+        let many = [Rtt, Stream, Fanin, Uds, Pipe, Idle, Echo, Scale, IdleProbe, Reconnect];
+        let counted = [Rtt, Stream, Fanin, SameThread, Connect, Uds, Pipe, Echo, Call, Scale, Reconnect];
+        let rules: [(&str, bool, &[Scenario]); 14] = [
             ("--bytes", self.bytes.is_some(), &messages),
-            ("--clients", self.clients.is_some(), &[Rtt, Stream, Fanin, Uds, Pipe, Idle]),
-            ("--count", self.count.is_some(), &messages),
+            ("--clients", self.clients.is_some(), &many),
+            ("--processes", self.processes.is_some(), &[Scale, IdleProbe]),
+            ("--depth", self.depth.is_some(), &[Echo, Scale]),
+            ("--workers", self.workers.is_some(), &[Fanin, Echo, Call, Scale, IdleProbe, Reconnect]),
+            ("--count", self.count.is_some(), &counted),
             ("--batch", self.batch.is_some(), &[Stream, Fanin]),
             ("--ring-bytes", self.ring_bytes.is_some(), &ringway),
             ("--patience", self.patience.is_some(), &ringway),
             ("--profile", self.profile.is_some(), &ringway),
             ("--wait", self.wait.is_some(), &ringway),
-            ("--rate", self.rate.is_some(), &[Rtt, Limit]),
+            ("--rate", self.rate.is_some(), &[Rtt, Limit, IdleProbe]),
             ("--trust", self.trust, &[Rtt, Stream, Fanin, SameThread]),
             ("--work", self.work.is_some(), &[Uds, Pipe]),
         ];
@@ -210,6 +266,19 @@ impl BenchArgs {
         }
         if self.scenario == Pipe && self.work == Some(SocketWork::Fanin) {
             return Err(usage("--work fanin goes with uds only: a pipe has one writer".to_owned()));
+        }
+        if self.secs.is_some() && self.scenario == Reconnect {
+            return Err(usage("--secs: reconnect is as long as its restarts take; see --count".to_owned()));
+        }
+        if self.scenario == IdleProbe && (self.processes == Some(1) || self.clients == Some(1)) {
+            return Err(usage(
+                "idle-probe needs two clients and two processes: one probes, one is idle".to_owned(),
+            ));
+        }
+        let open_bytes = u64::from(self.depth.unwrap_or(1)) * (self.bytes.unwrap_or(0) + RECORD_HEADER_BYTES);
+        if self.depth.is_some() && open_bytes > OPEN_BYTES_MAX {
+            let what = "--depth: the requests that one client has under way";
+            return Err(usage(format!("{what} have {open_bytes} bytes, more than {OPEN_BYTES_MAX}")));
         }
         if self.pin.is_some() && self.scenario == SameThread {
             return Err(usage("--pin names two processors, but same-thread has one thread".to_owned()));
@@ -230,7 +299,17 @@ pub fn limits(length: Length, rate: u64) -> Vec<Case> {
     copy.bytes = COPY_BYTES;
     let limit = |transport| Case::new("limit", Work::Rtt, transport, length);
     let at_rate = Case { rate: Some(rate), ..limit(Transport::CacheLine) };
-    vec![limit(Transport::CacheLine), at_rate, copy, limit(Transport::Futex), limit(Transport::Socket)]
+    let sum = |bytes| Case { bytes, ..Case::new("limit", Work::Checksum, Transport::Crc32, length) };
+    let [small, large] = CHECKSUM_BYTES.map(sum);
+    vec![
+        limit(Transport::CacheLine),
+        at_rate,
+        copy,
+        small,
+        large,
+        limit(Transport::Futex),
+        limit(Transport::Socket),
+    ]
 }
 
 fn usage(message: String) -> clap::Error {
@@ -261,10 +340,16 @@ fn pin(text: &str) -> Result<(usize, usize), String> {
 const BYTES_MAX: u64 = 64 << 20;
 const CLIENTS_MAX: i64 = 1000;
 const BATCH_MAX: u64 = 4096;
+const DEPTH_MAX: i64 = 1024;
+const WORKERS_MAX: i64 = 64;
+const RECORD_HEADER_BYTES: u64 = 8;
+/// What one client may have under way: less than a ring or a socket holds, so that nobody waits for room to answer.
+const OPEN_BYTES_MAX: u64 = 64 << 10;
 const PATIENCE_MAX: i64 = 40_000;
 const RATE_MAX: u64 = 10_000_000;
 const FANIN_CLIENTS: u32 = 8;
 const COPY_BYTES: usize = 64 << 10;
+const CHECKSUM_BYTES: [usize; 2] = [64, 1024];
 const SECS: f64 = 1.0;
 const SECS_ALL: f64 = 0.4;
 const SECS_MIN: f64 = 0.001;
@@ -313,24 +398,44 @@ mod tests {
         assert_eq!(names("uds --work stream"), ["uds", "uds-buffered"]);
         assert_eq!(names("uds --work fanin"), ["uds", "uds-buffered"]);
         assert_eq!(names("pipe --work stream"), ["pipe"]);
-        assert_eq!(names("limit"), ["cacheline", "cacheline", "memcpy", "futex", "socket"]);
+        assert_eq!(names("limit"), ["cacheline", "cacheline", "memcpy", "crc32", "crc32", "futex", "socket"]);
     }
 
     #[test]
     fn one_limit_has_a_rate() {
         let rates =
             |line| -> Vec<Option<u64>> { cases(line).unwrap().iter().map(|case| case.rate).collect() };
-        assert_eq!(rates("limit"), [None, Some(100_000), None, None, None]);
-        assert_eq!(rates("limit --rate 7"), [None, Some(7), None, None, None]);
+        assert_eq!(rates("limit"), [None, Some(100_000), None, None, None, None, None]);
+        assert_eq!(rates("limit --rate 7"), [None, Some(7), None, None, None, None, None]);
         assert_eq!(rates("rtt --rate 7"), [Some(7)]);
         assert_eq!(rates("rtt"), [None]);
+    }
+
+    #[test]
+    fn servers_are_measured_next_to_what_they_are_held_against() {
+        let names = |line| -> Vec<(usize, u32, &str)> {
+            cases(line)
+                .unwrap()
+                .iter()
+                .map(|case| (case.bytes, case.clients, case.transport.name()))
+                .collect()
+        };
+        assert_eq!(names("echo --clients 2"), [(64, 2, "ringway"), (64, 2, "rpc"), (64, 2, "uds-buffered")]);
+        assert_eq!(names("call --bytes 32"), [(32, 1, "ringway"), (32, 1, "rpc"), (32, 1, "rpc")]);
+        assert_eq!(names("call").len(), 9);
+        assert_eq!(names("scale").len(), 12);
+        assert_eq!(names("scale --clients 20").len(), 3);
+        assert_eq!(cases("echo --workers 2").unwrap().iter().filter_map(|case| case.workers).sum::<u32>(), 4);
+        assert_eq!(cases("reconnect --count 3").unwrap()[0].length, Length::Count(3));
+        assert_eq!(cases("fanin").unwrap()[0].workers, None);
+        assert_eq!(cases("fanin --workers 1").unwrap()[0].workers, Some(1));
     }
 
     #[test]
     fn options_that_make_no_sense_together_are_named() {
         for (line, words) in [
             ("rtt --batch 16", "--batch goes with stream"),
-            ("stream --rate 10", "--rate goes with rtt, limit only"),
+            ("stream --rate 10", "--rate goes with rtt, limit, idle-probe only"),
             ("uds --wait spin", "--wait goes with"),
             ("limit --bytes 64", "--bytes goes with"),
             ("all --trust", "--trust goes with"),
@@ -344,6 +449,11 @@ mod tests {
             ("rtt --bytes 15", "15 is not in"),
             ("rtt --secs nan", "not a number of seconds"),
             ("rtt --pin 0", "not two processors"),
+            ("rtt --depth 4", "--depth goes with echo, scale only"),
+            ("echo --depth 1024 --bytes 64", "more than 65536"),
+            ("fanin --processes 2", "--processes goes with scale, idle-probe only"),
+            ("idle-probe --processes 1", "one probes"),
+            ("reconnect --secs 1", "see --count"),
         ] {
             assert!(complaint(line).contains(words), "{line}: {}", complaint(line));
         }

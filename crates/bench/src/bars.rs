@@ -52,7 +52,7 @@ pub fn run(args: BarsArgs) -> Result<bool> {
 
 /// Every bar, judged.
 fn all(results: &Results) -> Vec<Judgement> {
-    let parts = [round_trips, streams, many_clients, sleeping, waiting_well, connections];
+    let parts = [round_trips, calls, streams, many_clients, sleeping, waiting_well, connections];
     parts.iter().flat_map(|part| part(results)).collect()
 }
 
@@ -69,6 +69,20 @@ fn round_trips(results: &Results) -> Vec<Judgement> {
         judged.push(judge(results, &query, "p50", Bar::at_most(ns, Unit::Time)).by_canary(p50));
     }
     judged
+}
+
+fn calls(results: &Results) -> Vec<Judgement> {
+    let call = Query::peer("rpc", "rtt").bytes(64).wait("spin").checksum(true);
+    let bare = Query::ours("rtt").bytes(64).wait("spin");
+    let twice = Bar::at_most(2.0, Unit::Times).of("a bare round trip");
+    let checksum = Query::limit("crc32").bytes(1024);
+    let [grpc, grpc_uds] = ["tonic", "tonic-uds"].map(|transport| Query::peer(transport, "rtt").bytes(64));
+    let slower = Bar::at_least(1.5, Unit::Times).of("tonic rtt");
+    vec![
+        judge(results, &call, "p50", twice).against(&bare, p50, p50),
+        judge(results, &grpc_uds, "p50", slower).against(&grpc, p50, p50),
+        judge(results, &checksum, "each", Bar::below(60.0, Unit::Time)).alone(each),
+    ]
 }
 
 fn streams(results: &Results) -> Vec<Judgement> {
@@ -102,11 +116,19 @@ fn many_clients(results: &Results) -> Vec<Judgement> {
     let buffered = Query::peer("uds-buffered", "fanin").bytes(1024).clients(8);
     let twice = Bar::at_least(2.0, Unit::Times).of("uds-buffered fanin");
     let bulk = Bar::at_least(12e6, Unit::Rate).aiming_at(Some(25.0));
-    vec![
+    let server = Query::pool("fanin").bytes(1024).clients(8).profile("bulk");
+    let mut judged = vec![
         judge(results, &fanin("latency"), "", Bar::at_least(6e6, Unit::Rate)).alone(rate),
         judge(results, &fanin("bulk"), "", bulk).alone(rate),
-        judge(results, &fanin("bulk"), "", twice).against(&buffered, rate, rate),
-    ]
+        judge(results, &fanin("bulk"), "", twice.clone()).against(&buffered, rate, rate),
+        judge(results, &server, "", twice).against(&buffered, rate, rate),
+    ];
+    for (clients, least) in [(32, 3.8), (128, 5.3), (512, 5.3)] {
+        let query = |work| Query::pool(work).bytes(64).clients(clients);
+        let bar = Bar::above(least * 1e6, Unit::Rate);
+        judged.push(judge(results, &query("fanin"), "", bar).beside(&query("echo"), "answered", rate));
+    }
+    judged
 }
 
 fn sleeping(results: &Results) -> Vec<Judgement> {
@@ -138,6 +160,10 @@ fn waiting_well(results: &Results) -> Vec<Judgement> {
     }
     let idle = Query::ours("idle");
     judged.push(judge(results, &idle, "processor time", Bar::below(0.01, Unit::Percent)).alone(load));
+    let probe = Query::pool("probe").bytes(64).clients(1000);
+    judged.push(judge(results, &probe, "p99", Bar::at_most(10e3, Unit::Time)).alone(p99));
+    let crowd = Query::pool("crowd");
+    judged.push(judge(results, &crowd, "wake-ups", Bar::at_most(0.0, Unit::PerSecond)).alone(wakes));
     judged
 }
 
@@ -150,6 +176,8 @@ fn connections(results: &Results) -> Vec<Judgement> {
         judge(results, &Query::ours("connect"), "p50", Bar::at_most(200e3, Unit::Time)).alone(p50),
         judge(results, &memory, "server", most(3 << 20)).alone(server),
         judge(results, &memory, "each side", most(64 << 10)).alone(connection),
+        judge(results, &Query::peer("rpc", "reconnect"), "max", Bar::at_most(100e6, Unit::Time))
+            .alone(slowest),
     ]
 }
 
@@ -159,6 +187,20 @@ fn p50(row: &Row) -> Option<f64> {
 
 fn p99(row: &Row) -> Option<f64> {
     row.ns.map(|ns| ns.p99 as f64)
+}
+
+fn slowest(row: &Row) -> Option<f64> {
+    row.ns.map(|ns| ns.max as f64)
+}
+
+/// Nanoseconds of each of what was done one after the other.
+fn each(row: &Row) -> Option<f64> {
+    row.msgs_per_s.filter(|rate| *rate > 0.0).map(|rate| 1e9 / rate)
+}
+
+/// Wake-ups per second.
+fn wakes(row: &Row) -> Option<f64> {
+    Some(row.sleeps? as f64 / row.secs.filter(|secs| *secs > 0.0)?)
 }
 
 fn rate(row: &Row) -> Option<f64> {

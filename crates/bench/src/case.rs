@@ -13,8 +13,16 @@ pub enum Work {
     Rtt,
     /// One way as fast as it goes; each pair has two processes.
     Stream,
-    /// One way from several client processes to one server process.
+    /// One way from several clients to one server process.
     Fanin,
+    /// Several requests of each client under way at once, answered by one server process.
+    Echo,
+    /// One client makes requests, one at a time, while the others are connected and do nothing.
+    Probe,
+    /// Many clients are connected and do nothing; their server is watched.
+    Crowd,
+    /// The server is killed and started again while its clients make requests.
+    Reconnect,
     /// A connection after the other is made, answers once, and is closed.
     Connect,
     /// Connections that are never used are weighed.
@@ -25,6 +33,8 @@ pub enum Work {
     SameThread,
     /// Private memory is copied.
     Copy,
+    /// Checksums of private memory are made.
+    Checksum,
 }
 
 /// What carries the messages.
@@ -32,10 +42,20 @@ pub enum Work {
 pub enum Transport {
     /// The library.
     Ringway,
+    /// Calls over the library: frames with checksums, handlers, answers by number.
+    Rpc,
+    /// gRPC over the library.
+    #[cfg(feature = "grpc")]
+    Tonic,
+    /// gRPC over a Unix stream socket.
+    #[cfg(feature = "grpc")]
+    TonicUds,
     /// Two words in shared memory: nothing can be faster.
     CacheLine,
     /// Copies of private memory.
     Memcpy,
+    /// The checksum that frames have.
+    Crc32,
     /// Two words in shared memory and the futex call of the kernel.
     Futex,
     /// One byte through a Unix stream socket.
@@ -53,8 +73,14 @@ impl Transport {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ringway => "ringway",
+            Self::Rpc => "rpc",
+            #[cfg(feature = "grpc")]
+            Self::Tonic => "tonic",
+            #[cfg(feature = "grpc")]
+            Self::TonicUds => "tonic-uds",
             Self::CacheLine => "cacheline",
             Self::Memcpy => "memcpy",
+            Self::Crc32 => "crc32",
             Self::Futex => "futex",
             Self::Socket => "socket",
             Self::Uds => "uds",
@@ -104,8 +130,16 @@ pub struct Case {
     pub transport: Transport,
     /// Bytes of a message.
     pub bytes: usize,
-    /// Client processes, or pairs.
+    /// Clients, each with a connection, or pairs.
     pub clients: u32,
+    /// Processes that share the clients; one for each if there is no number.
+    pub processes: Option<u32>,
+    /// Requests that a client has under way at once.
+    pub depth: u32,
+    /// Threads of a pool that serve the clients. Without a number a group on one thread serves.
+    pub workers: Option<u32>,
+    /// Calls have checksums.
+    pub checksum: bool,
     /// Messages published at once.
     pub batch: usize,
     /// When a run is over.
@@ -135,6 +169,10 @@ impl Case {
             transport,
             bytes: BYTES_DEFAULT,
             clients: 1,
+            processes: None,
+            depth: 1,
+            workers: None,
+            checksum: true,
             batch: 1,
             length,
             profile: Profile::Latency,
@@ -151,24 +189,72 @@ impl Case {
     pub fn servers(&self) -> u32 {
         match self.work {
             Work::Rtt | Work::Stream | Work::Idle => self.clients,
-            Work::Fanin | Work::Connect | Work::Memory => 1,
-            Work::SameThread | Work::Copy => 0,
+            Work::Fanin
+            | Work::Echo
+            | Work::Probe
+            | Work::Crowd
+            | Work::Reconnect
+            | Work::Connect
+            | Work::Memory => 1,
+            Work::SameThread | Work::Copy | Work::Checksum => 0,
         }
+    }
+
+    /// Returns how many client processes there are.
+    pub fn processes(&self) -> u32 {
+        self.processes.map_or(self.clients, |processes| processes.min(self.clients))
+    }
+
+    /// Returns the numbers of the clients that live in a process. The client that probes has one to itself.
+    pub fn clients_of(&self, process: u32) -> impl ExactSizeIterator<Item = u32> + use<> {
+        let processes = self.processes();
+        let (first, end, step) = match (self.work, process) {
+            (Work::Probe, 0) => (0, 1, 1),
+            (Work::Probe, _) => (process, self.clients, processes - 1),
+            _ => (process, self.clients, processes),
+        };
+        (first..end).step_by(step as usize)
     }
 
     /// Says whether its figures depend on how far the processors are from each other.
     pub fn needs_canary(&self) -> bool {
-        let travels = !matches!(self.work, Work::Memory | Work::Idle | Work::SameThread | Work::Copy);
+        let travels = !matches!(self.work, Work::Memory | Work::Idle | Work::Crowd | Work::Reconnect);
         // Two sides that spin on one processor measure its scheduler.
-        travels && self.pin.is_none_or(|(server, client)| server != client)
+        travels && self.servers() > 0 && self.pin.is_none_or(|(server, client)| server != client)
+    }
+
+    /// Says whether its server spins from the moment at which it listens, so that no canary can sing beside it.
+    pub fn spins_ahead(&self) -> bool {
+        let served = self.transport == Transport::Rpc || self.workers.is_some();
+        served && self.wait == Wait::Spin
+    }
+
+    /// Says whether the two differ in nothing but how the messages travel: their runs take turns, so that neither has
+    /// the better moments of the machine.
+    pub fn is_rival_of(&self, other: &Self) -> bool {
+        let shape = |case: &Self| (case.work, case.bytes, case.clients, case.depth, case.batch, case.rate);
+        shape(self) == shape(other)
+    }
+
+    /// Says whether ringway carries the messages.
+    pub fn is_ours(&self) -> bool {
+        #[cfg(feature = "grpc")]
+        if self.transport == Transport::Tonic {
+            return true;
+        }
+        matches!(self.transport, Transport::Ringway | Transport::Rpc)
     }
 
     /// Says whether messages with content are sent.
     pub fn has_messages(&self) -> bool {
         !matches!(
             self.transport,
-            Transport::CacheLine | Transport::Memcpy | Transport::Futex | Transport::Socket
-        ) && !matches!(self.work, Work::Memory | Work::Idle)
+            Transport::CacheLine
+                | Transport::Memcpy
+                | Transport::Crc32
+                | Transport::Futex
+                | Transport::Socket
+        ) && !matches!(self.work, Work::Memory | Work::Idle | Work::Crowd)
     }
 
     /// Returns the settings of both sides of a ringway connection.
@@ -227,3 +313,44 @@ pub const BYTES_DEFAULT: usize = 64;
 pub const RATE_DEFAULT: u64 = 100_000;
 const LARGE_BYTES: usize = 4096;
 const MESSAGE_BYTES_MAX: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(work: Work, clients: u32, processes: Option<u32>) -> Case {
+        let case = Case::new("scale", work, Transport::Ringway, Length::Count(1));
+        Case { clients, processes, ..case }
+    }
+
+    #[test]
+    fn each_client_lives_in_one_process() {
+        for (work, clients, processes) in [
+            (Work::Fanin, 8, None),
+            (Work::Fanin, 10, Some(3)),
+            (Work::Echo, 2, Some(8)),
+            (Work::Probe, 1000, Some(8)),
+            (Work::Probe, 2, Some(2)),
+        ] {
+            let case = case(work, clients, processes);
+            let mut numbers: Vec<u32> =
+                (0..case.processes()).flat_map(|process| case.clients_of(process)).collect();
+            numbers.sort_unstable();
+            assert_eq!(numbers, (0..clients).collect::<Vec<_>>(), "{case:?}");
+        }
+    }
+
+    #[test]
+    fn who_probes_has_a_process_to_itself() {
+        assert_eq!(case(Work::Probe, 1000, Some(4)).clients_of(0).collect::<Vec<_>>(), [0]);
+    }
+
+    #[test]
+    fn rivals_do_the_same_work_another_way() {
+        let ours = case(Work::Echo, 8, None);
+        let theirs = Case { transport: Transport::UdsBuffered, wait: Wait::Sleep, ..ours.clone() };
+        assert!(ours.is_rival_of(&theirs));
+        assert!(!ours.is_rival_of(&Case { depth: 2, ..theirs.clone() }));
+        assert!(!ours.is_rival_of(&Case { bytes: 65, ..theirs }));
+    }
+}

@@ -142,6 +142,15 @@ fn first_wrong_line(message: &[u8], seed: u64) -> usize {
     wrong.map_or(0, |(line, _)| line * LINE_WORDS)
 }
 
+/// Returns whose message this claims to be, for who cannot know it otherwise.
+///
+/// # Errors
+/// [`Fault::Length`]: it is too short to say.
+#[inline]
+pub fn sender_of(message: &[u8]) -> Result<u32, Fault> {
+    array_at(message, 8).map(u32::from_le_bytes).ok_or(Fault::Length { bytes: message.len() })
+}
+
 #[inline]
 fn array_at<const N: usize>(message: &[u8], at: usize) -> Option<[u8; N]> {
     message.get(at..)?.first_chunk().copied()
@@ -227,6 +236,12 @@ mod tests {
                 assert!(check(&bad, 3, bytes).is_err(), "byte {at} of {bytes}");
             }
         }
+    }
+
+    #[test]
+    fn a_message_says_whose_it_is() {
+        assert_eq!(sender_of(&message(64, 9, 5)), Ok(9));
+        assert_eq!(sender_of(&[0; 11]), Err(Fault::Length { bytes: 11 }));
     }
 
     #[test]

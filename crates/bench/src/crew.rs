@@ -24,8 +24,11 @@ pub struct Crew {
 
 struct Child {
     process: process::Child,
+    role: Role,
     stdin: Option<ChildStdin>,
     name: String,
+    /// Killed on purpose: what it says does not matter any more.
+    is_over: bool,
 }
 
 enum Event {
@@ -45,11 +48,11 @@ impl Crew {
         for number in 0..case.servers() {
             crew.spawn(case, Role::Server, number)?;
         }
-        crew.hear_all(deadline, |report| matches!(report, Report::Listening).then_some(()))?;
-        for number in 0..case.clients {
+        crew.hear_all(deadline, Child::any, |report| matches!(report, Report::Listening).then_some(()))?;
+        for number in 0..case.processes() {
             crew.spawn(case, Role::Client, number)?;
         }
-        crew.hear_all(deadline, |report| matches!(report, Report::Ready).then_some(()))?;
+        crew.hear_all(deadline, Child::any, |report| matches!(report, Report::Ready).then_some(()))?;
         Ok(crew)
     }
 
@@ -58,28 +61,68 @@ impl Crew {
     /// # Errors
     /// A process fails, dies, or is not done in time.
     pub fn play(&mut self, limit: Duration) -> Result<Vec<Outcome>> {
+        self.go();
+        self.hear_outcomes(Instant::now() + limit, Child::any)
+    }
+
+    /// Gives the order to go; then, whenever all clients have had an answer, kills the server and starts another.
+    /// Returns what the clients report.
+    ///
+    /// # Errors
+    /// As [`play`](Self::play).
+    pub fn play_and_restart(&mut self, case: &Case, restarts: u64, limit: Duration) -> Result<Vec<Outcome>> {
+        self.go();
+        let deadline = Instant::now() + limit;
+        let answered = |report| matches!(report, Report::Answered).then_some(());
+        for _ in 0..restarts {
+            self.hear_all(deadline, Child::is_client, answered)?;
+            thread::sleep(LOAD);
+            self.kill_servers();
+            self.spawn(case, Role::Server, 0)?;
+        }
+        self.hear_outcomes(deadline, Child::is_client)
+    }
+
+    fn go(&mut self) {
         for child in &mut self.children {
             if let Some(stdin) = &mut child.stdin {
                 // One that is gone says so by itself.
                 let _ = lines::say(stdin, &Order::Go);
             }
         }
-        self.hear_all(Instant::now() + limit, |report| match report {
+    }
+
+    fn kill_servers(&mut self) {
+        for index in 0..self.children.len() {
+            if self.children[index].is_server() {
+                self.children[index].is_over = true;
+                self.bury(index);
+            }
+        }
+    }
+
+    fn hear_outcomes(&mut self, deadline: Instant, from: fn(&Child) -> bool) -> Result<Vec<Outcome>> {
+        self.hear_all(deadline, from, |report| match report {
             Report::Done(outcome) => Some(*outcome),
             _ => None,
         })
     }
 
-    /// Waits until each child has said what is wanted.
+    /// Waits until each child of a kind has said what is wanted.
     fn hear_all<T>(
         &mut self,
         deadline: Instant,
+        from: fn(&Child) -> bool,
         mut want: impl FnMut(Report) -> Option<T>,
     ) -> Result<Vec<T>> {
         let mut heard: Vec<Option<T>> = self.children.iter().map(|_| None).collect();
-        while let Some(missing) = heard.iter().position(Option::is_none) {
+        let is_missing = |child: &Child, heard: &Option<T>| from(child) && heard.is_none();
+        while let Some((missing, _)) =
+            self.children.iter().zip(&heard).find(|(child, heard)| is_missing(child, heard))
+        {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left) {
+                Ok((index, _)) if self.children[index].is_over => {}
                 Ok((index, Event::Said(Report::Failed(why)))) => {
                     bail!("{} failed: {why}", self.children[index].name);
                 }
@@ -89,7 +132,7 @@ impl Crew {
                     bail!("{} died: {status}", self.children[index].name);
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!("no sign of {} any more; gave up", self.children[missing].name);
+                    bail!("no sign of {} any more; gave up", missing.name);
                 }
                 Err(RecvTimeoutError::Disconnected) => unreachable!("invariant: we hold a sender"),
             }
@@ -118,7 +161,7 @@ impl Crew {
         let kind = if role == Role::Server { "server" } else { "client" };
         let name = format!("{kind} {} (pid {})", number + 1, process.id());
         let index = self.children.len();
-        self.children.push(Child { process, stdin, name });
+        self.children.push(Child { process, role, stdin, name, is_over: false });
         let mut reader = BufReader::new(stdout.context("a process has no output")?);
         let events = self.sender.clone();
         thread::spawn(move || {
@@ -130,6 +173,20 @@ impl Crew {
             let _ = events.send((index, Event::Gone));
         });
         Ok(())
+    }
+}
+
+impl Child {
+    fn any(&self) -> bool {
+        !self.is_over
+    }
+
+    fn is_client(&self) -> bool {
+        self.role == Role::Client
+    }
+
+    fn is_server(&self) -> bool {
+        self.role == Role::Server && !self.is_over
     }
 }
 
@@ -160,5 +217,7 @@ fn make_private_dir() -> Result<PathBuf> {
     make(&parent).or_else(|_| make(&std::env::temp_dir())).context("cannot make a temporary directory")
 }
 
+/// How long clients call a server before it is killed.
+const LOAD: Duration = Duration::from_millis(20);
 /// How long processes may take to start and to connect.
 const START_LIMIT: Duration = Duration::from_secs(30);

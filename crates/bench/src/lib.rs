@@ -22,6 +22,7 @@ mod peer;
 mod print;
 mod raw;
 mod sample;
+mod scenario;
 mod suite;
 mod summary;
 mod timing;

@@ -26,11 +26,13 @@ impl Printer {
         Self { json, rows: Vec::new(), bar }
     }
 
-    /// Says what is measured now.
-    pub fn begin(&self, case: &Case) {
-        if let Some(bar) = &self.bar {
-            bar.inc(1);
-            bar.set_message(case.to_string());
+    /// Says what is measured now, in turns.
+    pub fn begin(&self, cases: &[Case]) {
+        if let (Some(bar), Some(first)) = (&self.bar, cases.first()) {
+            bar.inc(cases.len() as u64);
+            let more = cases.len() - 1;
+            let rivals = if more == 0 { String::new() } else { format!(", and {more} held against it") };
+            bar.set_message(format!("{first}{rivals}"));
         }
     }
 
@@ -121,6 +123,9 @@ fn cells(row: &Row) -> Vec<String> {
         row.profile.clone(),
         row.wait.clone(),
         row.batch.map(|batch| format!("batch {batch}")),
+        row.depth.map(|depth| format!("depth {depth}")),
+        row.workers.map(|workers| format!("pool {workers}")),
+        row.checksum.filter(|checksum| !checksum).map(|_| "no checksum".to_owned()),
         row.rate.map(|rate| format!("{rate}/s")),
         row.trust.filter(|trust| *trust).map(|_| "trust".to_owned()),
         row.pin.clone(),
@@ -133,12 +138,16 @@ fn cells(row: &Row) -> Vec<String> {
         format!("{what} {}", settings.join(" ")).trim_end().to_owned(),
         row.transport.clone(),
         whole(row.bytes),
-        whole(row.clients),
+        match (row.processes, row.connections_each) {
+            (Some(processes), Some(each)) => format!("{} ({processes} x {each})", whole(row.clients)),
+            _ => whole(row.clients),
+        },
         row.msgs_per_s.map_or_else(String::new, |rate| format!("{:.3}", rate / 1e6)),
         row.bytes_per_s.map_or_else(String::new, |rate| format!("{:.2}", rate / 1e9)),
         latency(ns.p50),
         latency(ns.p99),
         latency(ns.p999),
+        latency(ns.max),
         row.cpu_s.map_or_else(String::new, |cpu| format!("{cpu:.2}")),
         whole(row.sleeps),
         memory.map_or_else(String::new, |(server, each)| format!("{} + {}", server >> 10, each >> 10)),
@@ -147,20 +156,25 @@ fn cells(row: &Row) -> Vec<String> {
         row.canary_ns_before
             .zip(row.canary_ns_after)
             .map_or_else(String::new, |(before, after)| format!("{before:.0} {after:.0}")),
-        if row.is_sound() { "whole".to_owned() } else { "LOST OR CORRUPT".to_owned() },
+        match row.failed {
+            _ if !row.is_sound() => "LOST OR CORRUPT".to_owned(),
+            Some(failed) => format!("whole, {failed} failed"),
+            None => "whole".to_owned(),
+        },
     ]
 }
 
-const HEADER: [&str; 16] = [
+const HEADER: [&str; 17] = [
     "scenario",
     "over",
     "bytes",
-    "clients",
+    "clients (processes x connections)",
     "M/s",
     "GB/s",
     "p50 ns",
     "p99",
     "p99.9",
+    "max",
     "cpu s",
     "sleeps",
     "KiB server + connection",

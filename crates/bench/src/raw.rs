@@ -26,10 +26,20 @@ pub struct Usage {
 
 /// Returns what this process has used so far.
 pub fn usage() -> Usage {
+    usage_of(libc::RUSAGE_SELF)
+}
+
+/// Returns what all threads of this process but the calling one have used so far.
+pub fn usage_of_others() -> Usage {
+    let (own, all) = (usage_of(libc::RUSAGE_THREAD), usage());
+    Usage { cpu_nanos: all.cpu_nanos.saturating_sub(own.cpu_nanos), sleeps: all.sleeps - own.sleeps }
+}
+
+fn usage_of(who: libc::c_int) -> Usage {
     // SAFETY: all-zero bytes are a valid `rusage`, which has integers only.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: the pointer is valid for writes of one `rusage` for the length of the call.
-    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    let result = unsafe { libc::getrusage(who, &raw mut usage) };
     assert_eq!(result, 0, "getrusage cannot fail for this process and a valid pointer");
     let nanos = |time: libc::timeval| time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1000;
     Usage { cpu_nanos: nanos(usage.ru_utime) + nanos(usage.ru_stime), sleeps: usage.ru_nvcsw as u64 }
@@ -267,5 +277,19 @@ mod tests {
             sum = std::hint::black_box(sum + 1);
         }
         assert!(usage().cpu_nanos > before.cpu_nanos);
+    }
+
+    #[test]
+    fn what_the_caller_does_is_not_the_others() {
+        let before = usage_of(libc::RUSAGE_THREAD).sleeps;
+        thread::scope(|scope| {
+            let (wake, sleeper) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || sleeper.recv());
+            thread::sleep(Duration::from_millis(1));
+            drop(wake);
+        });
+        let (own, all, others) = (usage_of(libc::RUSAGE_THREAD), usage(), usage_of_others());
+        assert!(own.sleeps > before);
+        assert!(others.sleeps <= usage().sleeps - own.sleeps && all.sleeps >= own.sleeps);
     }
 }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct Row {
     /// Scenario, for example `rtt`.
     pub scenario: String,
-    /// What carried the messages: `ringway`, `cacheline`, `memcpy`, `futex`, `socket`, `uds`, `uds-buffered`, `pipe`.
+    /// What carried the messages: `ringway`, `rpc` (calls over it), `tonic` (gRPC over it), `tonic-uds`, `cacheline`, `memcpy`, `crc32`, `futex`, `socket`, `uds`, `uds-buffered`, `pipe`.
     pub transport: String,
-    /// The work, where a scenario has several: `rtt`, `stream`, `fanin` (of `uds` and `pipe`).
+    /// The work, where it does not have the name of the scenario: `rtt`, `stream`, `fanin`, `echo`, `probe`, `crowd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub work: Option<String>,
     /// Profile of the connections: `latency` or `bulk`.
@@ -19,9 +19,24 @@ pub struct Row {
     /// Payload bytes of a message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// Client processes; for `rtt` and `stream` the number of pairs.
+    /// Clients, each with a connection and, unless `processes` says otherwise, a process; for `rtt` and `stream` pairs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clients: Option<u64>,
+    /// Client processes, where several clients share one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u64>,
+    /// Connections of a client process, at most, where several clients share one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections_each: Option<u64>,
+    /// Requests that each client had under way at once, where that was more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<u64>,
+    /// Threads of the server's pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<u64>,
+    /// Whether calls had checksums.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<bool>,
     /// Messages that were published at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<u64>,
@@ -52,6 +67,9 @@ pub struct Row {
     /// Messages that did not arrive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
+    /// Requests whose sender was told that they may have been lost, because the server was killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<u64>,
     /// Messages that arrived damaged, twice, or out of order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub corrupt: Option<u64>,
@@ -70,7 +88,7 @@ pub struct Row {
     /// The same latencies as a histogram of all counted runs: upper bound of a step in nanoseconds, count.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub histogram: Vec<(u64, u64)>,
-    /// Processor seconds that all processes of one run used, median.
+    /// Processor seconds that all processes of one run used, median; of a `crowd` the threads of the server's pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_s: Option<f64>,
     /// Allocated and resident bytes of a listening process without clients.
@@ -79,7 +97,7 @@ pub struct Row {
     /// Allocated and resident bytes of a never used connection, for each side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection_bytes: Option<u64>,
-    /// Voluntary context switches of all processes of one run, median: how often somebody slept.
+    /// Voluntary context switches in the same processes or threads, median: how often somebody slept, and woke up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sleeps: Option<u64>,
     /// Runs that counted.

@@ -22,6 +22,8 @@ pub struct Sample {
     pub corrupt: u64,
     /// Messages that did not arrive.
     pub lost: u64,
+    /// Requests whose sender was told that they may have been lost.
+    pub failed: u64,
     /// Seconds from the first beginning to the last end.
     pub secs: f64,
     /// What was done in that time: messages, round trips, connects.
@@ -49,6 +51,7 @@ impl Sample {
             sample.sent += outcome.sent;
             sample.delivered += outcome.delivered;
             sample.corrupt += outcome.corrupt;
+            sample.failed += outcome.failed;
             sample.timed += outcome.timed;
             sample.latencies.extend(outcome.latencies);
             sample.answers.extend(outcome.answers);
@@ -60,7 +63,7 @@ impl Sample {
             }
         }
         // What came damaged came; what came more often than it was sent is counted as corrupt already.
-        sample.lost = sample.sent.saturating_sub(sample.delivered + sample.corrupt);
+        sample.lost = sample.sent.saturating_sub(sample.delivered + sample.corrupt + sample.failed);
         sample.corrupt += sample.delivered.saturating_sub(sample.sent);
         sample.secs = span.map_or(0.0, |(begin, end)| (end - begin) as f64 / 1e9);
         sample
@@ -90,13 +93,21 @@ pub fn take(case: &Case, watch: &mut Stopwatch) -> Result<Sample> {
     match case.work {
         Work::SameThread => return Ok(Sample::of(vec![alone::same_thread(case)?])),
         Work::Copy => return Ok(Sample::of(vec![alone::copy(case)])),
+        Work::Checksum => return Ok(Sample::of(vec![alone::checksum(case)])),
         _ => {}
     }
-    let mut crew = Crew::start(case)?;
-    // Everybody is connected and waits for the order to go, so the processors are free.
     let mut sing = || case.needs_canary().then(|| canary::sing(case.pin, watch)).transpose();
-    let before = sing()?;
-    let outcomes = crew.play(limit(case.length))?;
+    let early = if case.spins_ahead() { sing()? } else { None };
+    let mut crew = Crew::start(case)?;
+    // Everybody is connected and waits for the order to go, so the processors are free, unless somebody spins already.
+    let before = if case.spins_ahead() { early } else { sing()? };
+    let outcomes = match (case.work, case.length) {
+        (Work::Reconnect, Length::Count(restarts)) => crew.play_and_restart(case, restarts, COUNT_LIMIT)?,
+        _ => crew.play(limit(case.length))?,
+    };
+    if case.spins_ahead() {
+        drop(crew);
+    }
     let after = sing()?;
     Ok(Sample { canary: before.zip(after), ..Sample::of(outcomes) })
 }

@@ -4,7 +4,9 @@ use crate::args::{self, BenchArgs, Scenario};
 use crate::case::{Case, Length, Profile, RATE_DEFAULT, Transport, Wait, Work};
 use crate::machine::Machine;
 use crate::print::Printer;
+use crate::row::Row;
 use crate::sample::{self, Sample};
+use crate::scenario;
 use crate::summary::{self, Latency};
 use crate::timing::Stopwatch;
 use anyhow::{Context, Result};
@@ -24,25 +26,24 @@ pub fn run(args: &BenchArgs) -> Result<bool> {
     let mut watch = Stopwatch::new()?;
     let mut budget = Budget::default();
     let mut sound = true;
-    for case in &cases {
-        printer.begin(case);
+    for rivals in cases.chunk_by(Case::is_rival_of) {
+        printer.begin(rivals);
         // A share for each, so that the first do not use up what the others may need.
-        budget.allowed +=
-            if args.scenario == Scenario::All { BUDGET / cases.len() as u32 } else { UNBOUNDED };
-        let taken = Taken::take(case, args.runs, &mut budget, &mut watch)
-            .with_context(|| format!("cannot measure {case}"))?;
-        for latency in [Latency::Main, Latency::FirstAnswer] {
-            if latency == Latency::FirstAnswer && case.work != Work::Connect {
-                continue;
+        budget.allowed += match args.scenario {
+            Scenario::All => BUDGET * rivals.len() as u32 / cases.len() as u32,
+            _ => UNBOUNDED,
+        };
+        let taken = take(rivals, args.runs, &mut budget, &mut watch)?;
+        for (case, taken) in rivals.iter().zip(taken) {
+            sound &= taken.is_sound();
+            for row in taken.rows(case, &machine)? {
+                printer.print(&row)?;
             }
-            let mut row = summary::row(case, &taken.samples, taken.dropped, latency)?;
-            machine.sign(&mut row);
-            printer.print(&row)?;
-        }
-        for sample in taken.samples.iter().filter(|sample| !sample.is_sound()) {
-            sound = false;
-            let Sample { sent, lost, corrupt, .. } = sample;
-            printer.suspend(|| tell(&format!("{case}: {lost} of {sent} messages lost, {corrupt} corrupt")));
+            for sample in taken.samples.iter().filter(|sample| !sample.is_sound()) {
+                let Sample { sent, lost, corrupt, .. } = sample;
+                printer
+                    .suspend(|| tell(&format!("{case}: {lost} of {sent} messages lost, {corrupt} corrupt")));
+            }
         }
     }
     printer.finish(&machine)?;
@@ -56,6 +57,28 @@ struct Budget {
     spent: Duration,
 }
 
+/// Takes the runs of cases that are held against each other, in turns.
+fn take(cases: &[Case], runs: u32, budget: &mut Budget, watch: &mut Stopwatch) -> Result<Vec<Taken>> {
+    let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); cases.len()];
+    // Until enough runs count, but not for ever: if none counts, all are shown as they are.
+    for attempt in 0..(1 + EXTRA_FACTOR) * runs {
+        for (case, samples) in cases.iter().zip(&mut samples) {
+            let is_extra = attempt >= runs;
+            let enough = samples.iter().filter(|sample| is_good(sample)).count() >= runs as usize;
+            if enough || is_extra && budget.spent >= budget.allowed {
+                continue;
+            }
+            let begin = Instant::now();
+            let taken = sample::take(case, watch).with_context(|| format!("cannot measure {case}"))?;
+            samples.push(taken);
+            if is_extra {
+                budget.spent += begin.elapsed();
+            }
+        }
+    }
+    Ok(samples.into_iter().map(Taken::choose).collect())
+}
+
 /// The runs of a case that its row is made of.
 struct Taken {
     samples: Vec<Sample>,
@@ -63,29 +86,30 @@ struct Taken {
 }
 
 impl Taken {
-    /// Runs until enough runs count, but not for ever: if none counts, all are shown as they are.
-    fn take(case: &Case, runs: u32, budget: &mut Budget, watch: &mut Stopwatch) -> Result<Self> {
-        let mut samples = Vec::new();
-        for attempt in 0..(1 + EXTRA_FACTOR) * runs {
-            let wanted = samples.iter().filter(|sample| is_good(sample)).count() < runs as usize;
-            if !wanted || attempt >= runs && budget.spent >= budget.allowed {
-                break;
-            }
-            let begin = Instant::now();
-            samples.push(sample::take(case, watch)?);
-            if attempt >= runs {
-                budget.spent += begin.elapsed();
-            }
-        }
-        Ok(Self::choose(samples))
-    }
-
     fn choose(mut samples: Vec<Sample>) -> Self {
         let all = samples.len();
         if samples.iter().any(Sample::is_calm) {
             samples.retain(is_good);
         }
         Self { dropped: (all - samples.len()) as u64, samples }
+    }
+
+    fn is_sound(&self) -> bool {
+        self.samples.iter().all(Sample::is_sound)
+    }
+
+    fn rows(&self, case: &Case, machine: &Machine) -> Result<Vec<Row>> {
+        let latencies: &[Latency] = if case.work == Work::Connect {
+            &[Latency::Main, Latency::FirstAnswer]
+        } else {
+            &[Latency::Main]
+        };
+        let row = |latency: &Latency| {
+            let mut row = summary::row(case, &self.samples, self.dropped, *latency)?;
+            machine.sign(&mut row);
+            Ok(row)
+        };
+        latencies.iter().map(row).collect()
     }
 }
 
@@ -106,7 +130,12 @@ pub fn cases(length: Length) -> Vec<Case> {
         (Wait::Auto, [16, 64, 1024].as_slice()),
         (Wait::Sleep, [64].as_slice()),
     ] {
-        cases.extend(sizes.iter().map(|bytes| ringway("rtt", Work::Rtt, *bytes, wait)));
+        for bytes in sizes {
+            cases.push(ringway("rtt", Work::Rtt, *bytes, wait));
+            if wait == Wait::Spin && scenario::CALL_BYTES.contains(bytes) {
+                cases.extend(scenario::calls(*bytes, length));
+            }
+        }
     }
     let rtt = || ringway("rtt", Work::Rtt, 64, Wait::Auto);
     cases.push(Case { rate: Some(RATE_DEFAULT), ..rtt() });
@@ -122,7 +151,15 @@ pub fn cases(length: Length) -> Vec<Case> {
         let fanin = ringway("fanin", Work::Fanin, bytes, Wait::Auto);
         cases.push(Case { clients: PAIRS, profile, ..fanin });
     }
+    let server = ringway("fanin", Work::Fanin, 1024, Wait::Auto);
+    cases.push(Case { clients: PAIRS, profile: Profile::Bulk, workers: Some(1), ..server });
     cases.extend(socket_cases(length));
+    cases.extend(scenario::echo(length));
+    cases.extend(scenario::scale(length));
+    cases.extend(scenario::idle_probe(length));
+    cases.push(scenario::reconnect(RESTARTS));
+    #[cfg(feature = "grpc")]
+    cases.extend(scenario::grpc(length));
     cases.push(Case { clients: PAIRS, ..ringway("idle", Work::Idle, 64, Wait::Auto) });
     cases.push(ringway("connect", Work::Connect, 64, Wait::Auto));
     cases.push(ringway("memory", Work::Memory, 64, Wait::Auto));
@@ -157,6 +194,7 @@ const BUDGET: Duration = Duration::from_secs(60);
 /// More than anybody waits: then only the number of runs is bounded.
 const UNBOUNDED: Duration = Duration::from_secs(1 << 32);
 const PAIRS: u32 = 8;
+const RESTARTS: u64 = 5;
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 use crate::case::{self, Case, Transport, Work};
 use crate::footprint::CONNECTIONS;
+use crate::report::group::LIMIT;
 use crate::row::{Percentiles, Row};
 use crate::sample::Sample;
 use crate::timing;
@@ -32,6 +33,7 @@ pub fn row(case: &Case, samples: &[Sample], dropped: u64, latency: Latency) -> R
         row.delivered = sum(|sample| sample.delivered);
         row.lost = sum(|sample| sample.lost);
         row.corrupt = sum(|sample| sample.corrupt);
+        row.failed = sum(|sample| sample.failed).filter(|_| case.work == Work::Reconnect);
     }
     let rates: Vec<f64> = samples.iter().map(Sample::rate).collect();
     if case.work == Work::Memory {
@@ -41,9 +43,9 @@ pub fn row(case: &Case, samples: &[Sample], dropped: u64, latency: Latency) -> R
         row.cpu_s = median(samples.iter().map(|sample| sample.cpu_s));
         row.sleeps = median(samples.iter().map(|sample| sample.sleeps as f64)).map(|sleeps| sleeps as u64);
     }
-    if !matches!(case.work, Work::Memory | Work::Idle) {
+    if !matches!(case.work, Work::Memory | Work::Idle | Work::Crowd | Work::Reconnect) {
         row.msgs_per_s = median(rates.iter().copied());
-        if case.has_messages() || case.work == Work::Copy {
+        if case.has_messages() || is_local(case) {
             row.bytes_per_s = row.msgs_per_s.map(|rate| rate * case.bytes as f64);
         }
         row.spread = spread(&rates);
@@ -62,24 +64,38 @@ pub fn row(case: &Case, samples: &[Sample], dropped: u64, latency: Latency) -> R
 
 /// What was asked for.
 fn settings(case: &Case) -> Row {
-    let ringway = case.transport == Transport::Ringway;
-    let has_bytes = case.has_messages() || case.work == Work::Copy;
+    let ours = case.is_ours();
+    let has_bytes = case.has_messages() || is_local(case);
+    let clients = (case.servers() > 0 && case.work != Work::Memory).then_some(u64::from(case.clients));
+    let shared = case.processes.map(|_| u64::from(case.processes()));
+    let most = (0..case.processes()).map(|process| case.clients_of(process).len() as u64).max();
+    let work = work_name(case.work);
     Row {
         scenario: case.scenario.clone(),
         transport: case.transport.name().to_owned(),
-        work: matches!(case.scenario.as_str(), "uds" | "pipe").then(|| work_name(case.work).to_owned()),
-        profile: (ringway && case.ring_bytes.is_none()).then(|| case::name_of(case.profile)).flatten(),
+        work: (![work, LIMIT].contains(&case.scenario.as_str())).then(|| work.to_owned()),
+        profile: (ours && case.ring_bytes.is_none()).then(|| case::name_of(case.profile)).flatten(),
         bytes: has_bytes.then_some(case.bytes as u64),
-        clients: (case.servers() > 0 && case.work != Work::Memory).then_some(u64::from(case.clients)),
+        clients,
+        processes: shared,
+        connections_each: shared.and(most),
+        depth: (case.depth > 1).then_some(u64::from(case.depth)),
+        workers: case.workers.map(u64::from),
+        checksum: (case.transport == Transport::Rpc).then_some(case.checksum),
         batch: (case.batch > 1).then_some(case.batch as u64),
-        wait: ringway.then(|| case::name_of(case.wait)).flatten(),
-        trust: (ringway && has_bytes).then_some(case.trust),
+        wait: ours.then(|| case::name_of(case.wait)).flatten(),
+        trust: (ours && has_bytes).then_some(case.trust),
         pin: case.pin.map(|(server, client)| format!("{server},{client}")),
-        ring_bytes: ringway.then(|| case.ring_bytes()),
+        ring_bytes: ours.then(|| case.ring_bytes()),
         patience: case.patience,
-        rate: case.rate,
+        rate: case.rate.filter(|_| case.has_messages() || case.scenario == LIMIT),
         ..Row::default()
     }
+}
+
+/// Says whether bytes are worked on that go nowhere.
+fn is_local(case: &Case) -> bool {
+    matches!(case.work, Work::Copy | Work::Checksum)
 }
 
 fn work_name(work: Work) -> &'static str {
@@ -87,11 +103,16 @@ fn work_name(work: Work) -> &'static str {
         Work::Rtt => "rtt",
         Work::Stream => "stream",
         Work::Fanin => "fanin",
+        Work::Echo => "echo",
+        Work::Probe => "probe",
+        Work::Crowd => "crowd",
+        Work::Reconnect => "reconnect",
         Work::Connect => "connect",
         Work::Memory => "memory",
         Work::Idle => "idle",
         Work::SameThread => "same-thread",
         Work::Copy => "copy",
+        Work::Checksum => "checksum",
     }
 }
 

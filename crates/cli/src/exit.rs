@@ -5,6 +5,7 @@
 
 use crate::demo::{describe, tell};
 use anyhow::Result;
+use ringway::rpc::{self, CallError, Failure};
 use ringway::{
     AcceptError, BindError, CloseReason, ConnectError, RecvError, RecvTimeoutError, Refusal, SendError,
     SendTimeoutError, TryRecvError, TrySendError,
@@ -23,7 +24,8 @@ pub const HELP: &str = "Exit codes:
   3  the time was up
   4  the other side ended, or stopped, before everything was confirmed
   5  no permission: a directory or a peer belongs to somebody else
-  6  the other side does not speak the protocol";
+  6  the other side does not speak the protocol
+  7  the call was answered with a failure: its code and text are said on stderr";
 
 /// How the program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub enum Code {
     Permission = 5,
     /// The other side does not speak the protocol.
     Violation = 6,
+    /// A call was answered with a failure.
+    CallFailed = 7,
 }
 
 /// An error that knows its exit code.
@@ -93,13 +97,14 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 
 /// Says what went wrong, on stderr, without ending.
 pub fn tell_error(error: &anyhow::Error) {
-    say(code_of(error), &describe(error));
+    let failure = error.chain().find_map(|cause| cause.downcast_ref::<CallError>()?.failure());
+    say(code_of(error), &describe(error), failure);
 }
 
 /// Says on stderr why the arguments were not understood; prints what was asked for instead, help for example.
 pub fn report_usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && wants_json() {
-        say(Code::Usage, error.to_string().trim_end());
+        say(Code::Usage, error.to_string().trim_end(), None);
     } else {
         // Whoever does not read it need not know.
         let _ = error.print();
@@ -124,14 +129,22 @@ pub fn output_error(error: io::Error) -> anyhow::Error {
     }
 }
 
-fn say(code: Code, text: &str) {
+fn say(code: Code, text: &str, failure: Option<&Failure>) {
     #[derive(Serialize)]
     struct Line<'a> {
         error: &'a str,
         code: u8,
+        /// What the server answered.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failure: Option<u32>,
     }
     let line = if wants_json() {
-        serde_json::to_string(&Line { error: text, code: code as u8 }).unwrap_or_default()
+        serde_json::to_string(&Line {
+            error: text,
+            code: code as u8,
+            failure: failure.map(|failure| failure.code().0),
+        })
+        .unwrap_or_default()
     } else {
         format!("ringway: {text}")
     };
@@ -156,6 +169,8 @@ fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Code> {
             AcceptError::Os { source, .. } => code_of_io(source),
             _ => Code::Failure,
         }
+    } else if let Some(error) = cause.downcast_ref::<CallError>() {
+        code_of_call(error)
     } else if let Some(error) = cause.downcast_ref::<io::Error>() {
         code_of_io(error)
     } else {
@@ -226,6 +241,18 @@ fn code_of_refusal(refusal: Refusal) -> Code {
         Refusal::NotAllowed => Code::Permission,
         Refusal::Limit | Refusal::Resources => Code::Failure,
         _ => Code::Violation,
+    }
+}
+
+fn code_of_call(error: &CallError) -> Code {
+    match error {
+        CallError::Failed(failure) if failure.code() == rpc::Code::DEADLINE_EXCEEDED => Code::TimedOut,
+        CallError::Failed(_) => Code::CallFailed,
+        CallError::Timeout { .. } => Code::TimedOut,
+        CallError::Lost { reason, .. } => code_of_close(reason),
+        CallError::Unreachable(error) => code_of_connect(error),
+        CallError::Protocol(_) => Code::Violation,
+        _ => Code::Failure,
     }
 }
 
@@ -301,6 +328,19 @@ mod tests {
         assert_eq!(code(BindError::Permission { path: "/x".into(), what: "mode".into() }), Code::Permission);
         assert_eq!(code(io::Error::from(io::ErrorKind::PermissionDenied)), Code::Permission);
         assert_eq!(code(BindError::InUse { path: "/x".into() }), Code::Failure);
+    }
+
+    #[test]
+    fn calls_without_an_answer_are_told_from_failures() {
+        let failed = |code| CallError::Failed(rpc::Failure::new(code, "text"));
+        assert_eq!(code(failed(rpc::Code::NOT_FOUND)), Code::CallFailed);
+        assert_eq!(code(failed(rpc::Code::DEADLINE_EXCEEDED)), Code::TimedOut);
+        assert_eq!(code(CallError::Timeout { sent: true }), Code::TimedOut);
+        let lost = |reason| CallError::Lost { may_have_run: true, reason };
+        assert_eq!(code(lost(CloseReason::PeerDied { pid: 1 })), Code::PeerGone);
+        assert_eq!(code(CallError::Unreachable(ConnectError::Timeout)), Code::TimedOut);
+        assert_eq!(code(CallError::Protocol(rpc::FrameError::Short { bytes: 1 })), Code::Violation);
+        assert_eq!(code(CallError::TooLarge { len: 2, max: 1 }), Code::Failure);
     }
 
     #[test]

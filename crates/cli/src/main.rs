@@ -1,9 +1,11 @@
 //! The `ringway` program.
 #![forbid(unsafe_code)]
 
+mod calls;
 mod demo;
 mod doctor;
 mod exit;
+mod figures;
 mod pages;
 mod stream;
 
@@ -47,6 +49,34 @@ enum Command {
     /// for 5 s while there is no room for them gets no more.
     #[command(after_help = exit::HELP)]
     Echo(stream::EchoArgs),
+    /// Answers calls, with a few handlers to try them out, until interrupted
+    ///
+    /// For `ringway call` and for clients of the library. What each type of request takes and answers:
+    ///
+    ///   echo   (1)  anything; the same
+    ///   sink   (2)  anything, one-way too; how many came to the sink so far
+    ///   source (3)  `PARTS BYTES` or `PARTS BYTES SECONDS`; so many parts, with a pause between them
+    ///   sleep  (4)  `SECONDS`; the same, after that time
+    ///   fail   (5)  `CODE TEXT`; a failure with this code and text
+    ///   upper  (6)  text; the same in capital letters (A-Z)
+    ///   sum    (7)  numbers; their sum
+    ///
+    /// Ctrl-C or SIGTERM: takes no new calls, answers those in flight, and says what was done. The exit code is 3 if
+    /// some could not be answered in the time for that.
+    #[command(after_help = exit::HELP, verbatim_doc_comment)]
+    Serve(calls::ServeArgs),
+    /// Makes a call and writes the answer to the standard output, or makes many and writes how long they took
+    ///
+    /// The answer is written as it is, byte for byte:
+    ///
+    ///   ringway serve box &
+    ///   ringway call box --type upper --data hello
+    ///   ringway call box --type source --data "3 10" --stream --lines
+    ///   ringway call box --type echo --data hello --repeat 100000 --concurrency 4
+    ///
+    /// A failure that the server answers is exit code 7, and its code and text are written to stderr.
+    #[command(after_help = exit::HELP, verbatim_doc_comment)]
+    Call(calls::CallArgs),
     /// Looks whether everything is here that ringway needs, and tries it out
     ///
     /// Says which features of the kernel were found and what is used instead of those that were not, which limits hold,
@@ -149,6 +179,15 @@ enum Profile {
     Bulk,
 }
 
+impl From<Profile> for ringway::Profile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Latency => Self::Latency,
+            Profile::Bulk => Self::Bulk,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -167,6 +206,8 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Listen(args) => stream::listen(args).map(|()| true),
         Command::Send(args) => stream::send(args).map(|()| true),
         Command::Echo(args) => stream::echo(args).map(|()| true),
+        Command::Serve(args) => calls::serve(args).map(|()| true),
+        Command::Call(args) => calls::call(args).map(|()| true),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => pages::completions(&args, Cli::command()).map(|()| true),
         Command::Man(args) => pages::man(&args, Cli::command()).map(|()| true),

@@ -129,10 +129,13 @@ fn sockets_and_pipes_do_the_same_work() {
 #[test]
 fn limits_need_no_messages() {
     let rows = rows("limit --secs 0.05 --rate 2000");
-    assert_eq!(names(&rows, "transport"), ["cacheline", "cacheline", "memcpy", "futex", "socket"]);
+    assert_eq!(
+        names(&rows, "transport"),
+        ["cacheline", "cacheline", "memcpy", "crc32", "crc32", "futex", "socket"]
+    );
     for row in &rows {
         assert!(row["msgs_per_s"].as_f64().unwrap() > 0.0 && row["sent"].is_null(), "{row}");
-        assert_eq!(row["ns"].is_null(), row["transport"] == "memcpy", "{row}");
+        assert_eq!(row["ns"].is_null(), row["transport"] == "memcpy" || row["transport"] == "crc32", "{row}");
     }
     assert_eq!((&rows[0]["rate"], &rows[1]["rate"]), (&Value::Null, &Value::from(2000)));
     check_latencies(&rows[1]);
@@ -159,6 +162,72 @@ fn memory_and_idleness_are_weighed() {
     }
     let idle = rows("idle --clients 2 --secs 0.05");
     assert!(idle[0]["cpu_s"].is_f64() && idle[0]["sleeps"].as_u64().is_some(), "{}", idle[0]);
+}
+
+#[test]
+fn a_server_of_many_clients_answers_all_of_them() {
+    let rows = rows("echo --clients 2 --depth 8 --secs 0.05");
+    assert_eq!(names(&rows, "transport"), ["ringway", "rpc", "uds-buffered"]);
+    for row in &rows {
+        check_whole(row);
+        assert_eq!((&row["clients"], &row["depth"]), (&Value::from(2), &Value::from(8)), "{row}");
+    }
+    assert_eq!((&rows[0]["workers"], &rows[2]["workers"]), (&Value::from(1), &Value::Null));
+}
+
+#[test]
+fn a_call_is_measured_next_to_a_bare_round_trip() {
+    let rows = rows("call --bytes 64 --secs 0.05");
+    assert_eq!(names(&rows, "transport"), ["ringway", "rpc", "rpc"]);
+    assert_eq!([&rows[1]["checksum"], &rows[2]["checksum"]], [&Value::from(true), &Value::from(false)]);
+    for row in &rows {
+        assert_eq!(row["work"], "rtt", "{row}");
+        check_whole(row);
+        check_latencies(row);
+    }
+}
+
+#[test]
+fn many_connections_share_a_few_processes() {
+    let rows = rows("scale --clients 10 --processes 3 --secs 0.05");
+    assert_eq!(names(&rows, "work"), ["fanin", "echo", "echo"]);
+    for row in &rows {
+        check_whole(row);
+        let shape = ["clients", "processes", "connections_each"].map(|field| row[field].as_u64().unwrap());
+        assert_eq!(shape, [10, 3, 4], "{row}");
+    }
+    check_whole(&self::rows("fanin --clients 3 --workers 2 --secs 0.05")[0]);
+}
+
+#[test]
+fn one_connection_is_probed_while_the_others_are_idle() {
+    let rows = rows("idle-probe --clients 12 --processes 3 --secs 0.05");
+    assert_eq!(names(&rows, "work"), ["probe", "crowd"]);
+    check_whole(&rows[0]);
+    check_latencies(&rows[0]);
+    assert!(rows[1]["cpu_s"].is_f64() && rows[1]["sleeps"].is_u64(), "{}", rows[1]);
+    assert!(rows[1]["sent"].is_null() && rows[1]["clients"] == 12, "{}", rows[1]);
+}
+
+#[test]
+fn clients_outlive_their_server() {
+    let rows = rows("reconnect --clients 2 --count 2");
+    let number = |field: &str| rows[0][field].as_u64().unwrap_or_else(|| panic!("{field} of {}", rows[0]));
+    assert_eq!((number("lost"), number("corrupt")), (0, 0), "{}", rows[0]);
+    assert_eq!(number("delivered") + number("failed"), number("sent"), "{}", rows[0]);
+    let answers: u64 =
+        rows[0]["histogram"].as_array().unwrap().iter().map(|step| step[1].as_u64().unwrap()).sum();
+    assert_eq!(answers, 4, "each of two clients, after each of two restarts: {}", rows[0]);
+}
+
+#[cfg(feature = "grpc")]
+#[test]
+fn a_service_is_called_over_both() {
+    let rows = rows("grpc --secs 0.05");
+    assert_eq!(names(&rows, "transport"), ["tonic", "tonic-uds", "tonic", "tonic-uds"]);
+    assert_eq!(names(&rows, "work"), ["rtt", "rtt", "stream", "stream"]);
+    rows.iter().for_each(check_whole);
+    rows[..2].iter().for_each(check_latencies);
 }
 
 #[test]
@@ -245,9 +314,14 @@ fn people_get_a_table() {
 
 #[test]
 fn arguments_that_contradict_each_other_are_a_usage_error() {
-    for line in
-        ["stream --rate 10", "pipe --work fanin", "rtt --pin 0,99999", "rtt --secs 1 --count 1", "nothing"]
-    {
+    for line in [
+        "stream --rate 10",
+        "pipe --work fanin",
+        "rtt --pin 0,99999",
+        "rtt --secs 1 --count 1",
+        "rtt --depth 2",
+        "nothing",
+    ] {
         let output = run(line);
         assert_eq!(output.status.code(), Some(2), "{line}");
         assert!(output.stdout.is_empty(), "{line}");

@@ -62,20 +62,27 @@ fn number(row: &Value, field: &str) -> u64 {
     row[field].as_u64().unwrap_or_else(|| panic!("{field} of {row}"))
 }
 
+/// In the last round, if there is more than one, a client is killed on purpose.
+fn killed_by_the_demo(row: &Value, clients: u64) -> u64 {
+    u64::from(clients > 1 && row["transport"] == "ringway" && row["work"] == "pipeline")
+}
+
 fn check_whole(output: &Output, clients: u64, bytes: u64) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let rows = rows(&output.stdout);
     let names: Vec<_> =
         rows.iter().map(|row| (row["transport"].as_str().unwrap(), row["work"].as_str().unwrap())).collect();
-    assert_eq!(names, [("ringway", "stream"), ("uds", "stream"), ("ringway", "call"), ("uds", "call")]);
+    let works = ["stream", "call", "pipeline", "parts"];
+    assert_eq!(names, works.map(|work| [("ringway", work), ("uds", work)]).concat());
     for row in &rows {
+        assert_eq!(number(row, "killed"), killed_by_the_demo(row, clients), "{row}");
         assert_eq!((number(row, "clients"), number(row, "bytes")), (clients, bytes));
         assert!(number(row, "sent") > 0, "{row}");
         assert_eq!(number(row, "delivered"), number(row, "sent"), "{row}");
-        for field in ["lost", "corrupt", "out_of_order", "killed"] {
+        for field in ["lost", "corrupt", "out_of_order"] {
             assert_eq!(number(row, field), 0, "{row}");
         }
-        assert_eq!(row["ns"].is_object(), row["work"] == "call", "{row}");
+        assert_eq!(row["ns"].is_object(), row["work"] != "stream", "{row}");
         assert!(row["msgs_per_s"].as_f64().unwrap() > 0.0, "{row}");
         assert!(row["kernel"].is_string() && row["cpu"].is_string() && row["cores"].is_u64(), "{row}");
     }
@@ -129,9 +136,12 @@ fn check_client_death(round: &str, row: usize) {
     assert_eq!(output.status.code(), Some(0), "{told}");
     assert!(told.contains(&format!("client 2 (pid {}) died during the {round}; ", pids[2])), "{told}");
     assert!(told.contains("the other 2 went on"), "{told}");
+    assert!(told.contains("died during the ringway pipelined calls; "), "{told}");
     for (index, result) in rows(&output.stdout).iter().enumerate() {
-        assert_eq!(number(result, "killed"), u64::from(index == row), "{result}");
-        assert_eq!(number(result, "clients"), if index > row { 2 } else { 3 }, "{result}");
+        let clients = if index > row { 2 } else { 3 };
+        assert_eq!(number(result, "clients"), clients, "{result}");
+        let killed = u64::from(index == row) + killed_by_the_demo(result, clients);
+        assert_eq!(number(result, "killed"), killed, "{result}");
         assert_eq!((number(result, "lost"), number(result, "corrupt")), (0, 0), "{result}");
         assert!(number(result, "delivered") > 0, "{result}");
     }
@@ -154,7 +164,9 @@ fn a_client_killed_between_request_and_answer_is_reported_and_the_others_go_on()
 
 #[test]
 fn a_killed_server_is_an_error_and_no_hang() {
-    for round in ["ringway stream", "Unix socket stream", "ringway request/answer"] {
+    for round in
+        ["ringway stream", "Unix socket stream", "ringway request/answer", "ringway answers in parts"]
+    {
         let args = ["demo", "--clients", "2", "--secs", "2", "--json"];
         let (child, watchdog, pids, mut stderr) = start(&args, round);
         kill(pids[0]);

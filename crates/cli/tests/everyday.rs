@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "everyday/call_faults.rs"]
+mod call_faults;
+#[path = "everyday/calls.rs"]
+mod calls;
 #[path = "everyday/faults.rs"]
 mod faults;
 #[path = "everyday/pages.rs"]

@@ -4,6 +4,7 @@ use super::handler::{Handler, Members, WorkerContext};
 use super::shared::Shared;
 use crate::connection::member::{Event, Member};
 use crate::connection::roster::Roster;
+use crate::error::CloseReason;
 use crate::sys;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,8 +50,9 @@ impl<H: Handler> Worker<H> {
         Self { roster, handler, shared, desk }.serve()
     }
 
+    /// Serves until the pool ends. A child that the handler made by fork is none: there the thread ends.
     fn serve(mut self) -> bool {
-        loop {
+        while self.roster.is_ours() {
             let rung = self.roster.take_rung();
             if rung && self.shared.end().is_some() {
                 return self.finish();
@@ -59,6 +61,7 @@ impl<H: Handler> Worker<H> {
                 self.rest(wakes_at);
             }
         }
+        true
     }
 
     /// The pool is to end: goes on until nothing is in flight, or the time is up.
@@ -68,7 +71,7 @@ impl<H: Handler> Worker<H> {
         self.guard(|handler, roster| handler.on_shutdown(&mut Members::new(roster)));
         // What lies in the rings was sent before anybody could know of the end.
         self.roster.look_at_all();
-        loop {
+        while self.roster.is_ours() {
             let rung = self.roster.take_rung();
             let quiet = self.turn(rung);
             let idle = self.guard(|handler, _| handler.is_idle()).unwrap_or(true);
@@ -79,6 +82,7 @@ impl<H: Handler> Worker<H> {
                 self.rest(wakes_at.into_iter().chain(deadline).min());
             }
         }
+        true
     }
 
     /// Sweeps once and lets the handler do what follows; when there was nothing to do, returns until when to rest.
@@ -138,7 +142,8 @@ fn deliver<H: Handler>(
     member: &mut Member,
     event: Event<'_>,
 ) {
-    let left = matches!(event, Event::Left(_));
+    // In a child made by fork the lock of the statistics may be held for ever.
+    let left = matches!(&event, Event::Left(reason) if *reason != CloseReason::Forked);
     if catch_unwind(AssertUnwindSafe(|| handler.on_event(member, event))).is_err() {
         shared.note_panic();
         member.disconnect();

@@ -16,8 +16,8 @@ pub(crate) struct Ask {
     pub(crate) idempotent: bool,
     /// Bytes of a streamed response that may come before credit is given.
     pub(crate) window: Option<u32>,
-    /// When it began.
-    pub(crate) now: Instant,
+    /// When it began, if that was asked for: reading the clock takes a tenth of a call.
+    pub(crate) began: Option<Instant>,
     /// When it ends, answered or not.
     pub(crate) deadline: Option<Instant>,
 }
@@ -46,7 +46,7 @@ impl Ask {
             id,
             message_type,
             priority: self.priority,
-            timeout_us: self.deadline.map_or(0, |deadline| micros(self.now, deadline)),
+            timeout_us: self.began.zip(self.deadline).map_or(0, |(began, deadline)| micros(began, deadline)),
             window: self.window,
             body,
         })

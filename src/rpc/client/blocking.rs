@@ -37,7 +37,7 @@ impl Line {
     #[inline]
     pub(crate) fn send(&self, ask: &Ask, body: &[u8]) -> Result<(Held<'_>, Ticket), Unsent> {
         let mut core = self.hold();
-        core.look_after_peer(ask.now);
+        core.look_after_peer();
         let len = ask.frame_bytes(body);
         if len > core.message_bytes_max() {
             let max = core.message_bytes_max();

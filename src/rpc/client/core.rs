@@ -25,7 +25,7 @@ use crate::error::{CloseReason, TrySendError};
 use crate::proto::call::Frame;
 use crate::proto::call::client::{ClientSession, Heard};
 use crate::proto::frame::{Codec, HEADER_BYTES};
-use crate::sys::ForkToken;
+use crate::sys::{ForkToken, ticks};
 use crate::wait::Baton;
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -53,7 +53,8 @@ pub(crate) struct Core {
     /// Nothing more can be sent, while answers may still come.
     shut: Option<CloseReason>,
     message_bytes_max: usize,
-    idle_since: Instant,
+    /// On the clock of [`ticks`].
+    idle_since: u64,
     #[cfg(feature = "tokio")]
     pub(crate) tasks: Tasks,
     pub(super) wakes: Wakes,
@@ -114,7 +115,6 @@ impl Line {
         (sender, receiver): (Sender, Receiver),
         session: ClientSession<usize>,
         owner: ForkToken,
-        now: Instant,
     ) -> Self {
         let message_bytes_max = sender.message_bytes_max();
         let mut core = Core {
@@ -127,7 +127,7 @@ impl Line {
             end: None,
             shut: None,
             message_bytes_max,
-            idle_since: now,
+            idle_since: ticks(),
             #[cfg(feature = "tokio")]
             tasks: Tasks::default(),
             wakes: Wakes::default(),
@@ -211,9 +211,10 @@ impl Core {
 
     /// After a pause asks the kernel whether the server still lives, so that a call is not sent to a dead one.
     #[inline]
-    pub(crate) fn look_after_peer(&mut self, now: Instant) {
+    pub(crate) fn look_after_peer(&mut self) {
         if self.session.is_idle() {
-            if now.saturating_duration_since(self.idle_since) > IDLE {
+            let now = ticks();
+            if now.wrapping_sub(self.idle_since) > IDLE_TICKS {
                 self.ask_for_peer();
             }
             self.idle_since = now;
@@ -501,8 +502,8 @@ fn try_say(sender: &mut Sender, codec: Codec, frame: &Frame<'_>) -> Result<(), T
 
 /// While something waits for room and nobody can be told of it, room is looked for this often.
 pub(crate) const ROOM_INTERVAL: Duration = Duration::from_millis(1);
-/// After such a pause the kernel is asked whether the server lives.
-const IDLE: Duration = Duration::from_micros(100);
+/// After such a pause, 50 to 250 us, the kernel is asked whether the server lives.
+const IDLE_TICKS: u64 = 250_000;
 /// Answers to pings that wait for room at most.
 const PONGS_MAX: usize = 4;
 /// Buffers beyond this are not kept.

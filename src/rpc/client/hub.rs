@@ -180,7 +180,7 @@ impl Hub {
         let timeout = config.connect_timeout.min(limit);
         let connection = config.clone().connect_timeout(timeout).connect(&self.name)?;
         let session = ClientSession::new(*without_checksum, *calls_max, *heartbeat);
-        Ok(Arc::new(Line::new(connection.split(), session, self.owner, Instant::now())))
+        Ok(Arc::new(Line::new(connection.split(), session, self.owner)))
     }
 
     /// Says why there is no connection, to one whose time is up.

@@ -157,17 +157,20 @@ impl Client {
     pub fn request(&self, message_type: u16) -> CallBuilder<'_> {
         assert!(message_type < TYPE_RESERVED, "message types from {TYPE_RESERVED:#06x} on are reserved");
         let Options { timeout, window, .. } = &self.hub.options;
-        let now = Instant::now();
         let ask = Ask {
             message_type,
             one_way: false,
             priority: false,
             idempotent: false,
             window: None,
-            now,
-            deadline: timeout.and_then(|timeout| now.checked_add(timeout)),
+            began: None,
+            deadline: None,
         };
-        CallBuilder { client: self, ask, window: *window }
+        let call = CallBuilder { client: self, ask, window: *window };
+        match timeout {
+            Some(timeout) => call.timeout(*timeout),
+            None => call,
+        }
     }
 
     /// Returns a form of this client for one message type, with values instead of bytes.
@@ -188,7 +191,7 @@ impl<'a> CallBuilder<'a> {
     /// Sets how long the call may take, from [`Client::request`] on. The server is told.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         // A time-out beyond the clock's range is none.
-        self.ask.deadline = self.ask.now.checked_add(timeout);
+        self.ask.deadline = self.ask.began.get_or_insert_with(Instant::now).checked_add(timeout);
         self
     }
 

@@ -15,7 +15,7 @@ mod typed;
 mod worker;
 
 pub use request::{OwnedRequest, Reply, Request};
-pub use stats::ServerStats;
+pub use stats::{ServerMonitor, ServerStats};
 
 use crate::config::Config;
 use crate::connection::{Listener, PeerCred, Pool, PoolBuilder, Shutdown};
@@ -24,10 +24,9 @@ use crate::error::call::{Failure, FrameError};
 use crate::proto::call::Settings;
 use futures_core::Stream;
 use registry::{Handler, Registry};
-use stats::Counters;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use worker::{Common, OnViolation, Worker};
 
@@ -58,7 +57,7 @@ use worker::{Common, OnViolation, Worker};
 #[must_use]
 pub struct Server {
     pool: Pool,
-    counters: Arc<Mutex<Vec<Arc<Counters>>>>,
+    monitor: ServerMonitor,
 }
 
 /// Puts a server together. `S` is the state that its handlers share.
@@ -125,7 +124,21 @@ impl Server {
 
     /// Returns what the server has done so far, all workers together.
     pub fn stats(&self) -> ServerStats {
-        ServerStats::sum(lock(&self.counters).iter().map(|counters| &**counters))
+        self.monitor.stats()
+    }
+
+    /// Returns what reads the same from another place, also when the server has ended.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// let server = ringway::rpc::Server::builder().bind("counted")?;
+    /// let monitor = server.monitor();
+    /// let _ = server.shutdown(std::time::Duration::from_secs(1));
+    /// println!("answered {} calls", monitor.stats().calls);
+    /// # Ok::<(), ringway::BindError>(())
+    /// ```
+    pub fn monitor(&self) -> ServerMonitor {
+        self.monitor.clone()
     }
 
     /// Stops: takes no new clients, tells those that are here to make no new calls, finishes what is in flight for at
@@ -305,24 +318,19 @@ impl<S: Send + Sync + 'static> ServerBuilder<S> {
         if let Some(workers) = self.workers {
             pool = pool.workers(workers);
         }
-        let counters: Arc<Mutex<Vec<Arc<Counters>>>> = Arc::default();
-        let all = Arc::clone(&counters);
+        let monitor = ServerMonitor::default();
+        let watched = monitor.clone();
         let pool = pool.serve(move |context| {
-            let (own, bell) = (Arc::<Counters>::default(), context.bell().clone());
-            lock(&all).push(Arc::clone(&own));
-            Worker::new(Arc::clone(&common), own, move || bell.ring())
+            let bell = context.bell().clone();
+            Worker::new(Arc::clone(&common), watched.add_worker(), move || bell.ring())
         })?;
-        Ok(Server { pool, counters })
+        Ok(Server { pool, monitor })
     }
 
     fn add(mut self, message_type: u16, handler: Handler<S>) -> Self {
         self.registry.add(message_type, handler);
         self
     }
-}
-
-fn lock(counters: &Mutex<Vec<Arc<Counters>>>) -> MutexGuard<'_, Vec<Arc<Counters>>> {
-    counters.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Calls of one connection in flight, unless told otherwise.

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::{barrier, cpu, memory, process, socket};
+use super::{barrier, cpu, memory, numa, process, socket};
 
 /// What the running kernel and its limits offer to ringway.
 ///
@@ -37,6 +37,8 @@ pub struct Platform {
     pub populate_write: bool,
     /// Processors that the calling thread may use. On a machine that has only one, waiting sleeps instead of spinning.
     pub cpus: usize,
+    /// Memory nodes that have processors, at least 1. Where there are more, pinned workers of a server take turns on them.
+    pub memory_nodes: usize,
     /// Open descriptors allowed now; `u64::MAX` for no limit. A connection takes several.
     pub descriptors_soft: u64,
     /// Open descriptors allowed after `raise_descriptor_limit`.
@@ -71,6 +73,7 @@ pub fn platform() -> Platform {
         membarrier_global_expedited: barrier::is_barrier_known(),
         populate_write: memory::has_populate_write(),
         cpus: cpu::cpu_count(),
+        memory_nodes: numa::node_count(),
         descriptors_soft,
         descriptors_hard,
     }
@@ -84,7 +87,8 @@ mod tests {
     fn the_required_features_are_here() {
         let platform = platform();
         assert!(platform.future_write_seal, "{platform:?}");
-        assert!(platform.cpus >= 1 && platform.descriptors_soft <= platform.descriptors_hard);
+        assert!(platform.cpus >= 1 && platform.memory_nodes >= 1);
+        assert!(platform.descriptors_soft <= platform.descriptors_hard);
         assert_ne!(platform.kernel, "");
     }
 }

@@ -31,6 +31,10 @@ impl Bar {
         Bar { sense: Sense::AtLeast, ..Bar::at_most(value, unit) }
     }
 
+    pub(super) fn above(value: f64, unit: Unit) -> Bar {
+        Bar { sense: Sense::Above, ..Bar::at_most(value, unit) }
+    }
+
     pub(super) fn below(value: f64, unit: Unit) -> Bar {
         Bar { sense: Sense::Below, ..Bar::at_most(value, unit) }
     }
@@ -50,6 +54,7 @@ impl Bar {
             Sense::AtMost => value <= self.value,
             Sense::Below => value < self.value,
             Sense::AtLeast => value >= self.value,
+            Sense::Above => value > self.value,
         }
     }
 
@@ -58,6 +63,7 @@ impl Bar {
             Sense::AtMost => "<=",
             Sense::Below => "<",
             Sense::AtLeast => ">=",
+            Sense::Above => ">",
         };
         let of = if self.of.is_empty() { String::new() } else { format!(" {}", self.of) };
         let aim = self.aim.map_or_else(String::new, |aim| format!(" (aim {aim})"));
@@ -70,6 +76,7 @@ enum Sense {
     AtMost,
     Below,
     AtLeast,
+    Above,
 }
 
 /// What a figure counts.
@@ -81,6 +88,8 @@ pub(super) enum Unit {
     Rate,
     /// Bytes of memory.
     Bytes,
+    /// How often something happens in a second.
+    PerSecond,
     /// A ratio.
     Times,
     /// A ratio in percent.
@@ -94,6 +103,7 @@ impl Unit {
             Unit::Time => time(value, 3),
             Unit::Rate => format!("{} M/s", significant(value / 1e6, 3)),
             Unit::Bytes => format!("{} KiB", significant(value / 1024.0, 3)),
+            Unit::PerSecond => format!("{} per s", significant(value, 3)),
             Unit::Times => format!("{} x", significant(value, 3)),
             Unit::Percent => format!("{} %", significant(value * 100.0, 3)),
         }
@@ -103,9 +113,11 @@ impl Unit {
     fn bar(self, value: f64) -> String {
         match self {
             Unit::Time if value < 1e3 => format!("{value} ns"),
+            Unit::Time if value >= 1e6 => format!("{} ms", value / 1e6),
             Unit::Time => format!("{} us", value / 1e3),
             Unit::Rate => format!("{} M/s", value / 1e6),
             Unit::Bytes => format!("{} KiB", value / 1024.0),
+            Unit::PerSecond => format!("{value} per s"),
             Unit::Times => format!("{value} x"),
             Unit::Percent => format!("{} %", value * 100.0),
         }

@@ -13,13 +13,21 @@ pub(super) struct Query {
     profile: Option<String>,
     wait: Option<String>,
     rate: Option<u64>,
+    depth: Option<u64>,
+    pool: Option<bool>,
+    checksum: Option<bool>,
     best: bool,
 }
 
 impl Query {
     /// A row of ringway: one client or pair, every message published at once, not trusted, as fast as it goes.
     pub(super) fn ours(work: &str) -> Query {
-        Query::peer(RINGWAY, work)
+        Query { pool: Some(false), ..Query::peer(RINGWAY, work) }
+    }
+
+    /// A row of ringway whose server is a pool.
+    pub(super) fn pool(work: &str) -> Query {
+        Query { pool: Some(true), ..Query::peer(RINGWAY, work) }
     }
 
     /// A row of another transport at the same work.
@@ -33,6 +41,9 @@ impl Query {
             profile: None,
             wait: None,
             rate: None,
+            depth: None,
+            pool: None,
+            checksum: None,
             best: false,
         }
     }
@@ -66,6 +77,10 @@ impl Query {
         Query { rate: Some(rate), ..self }
     }
 
+    pub(super) fn checksum(self, checksum: bool) -> Query {
+        Query { checksum: Some(checksum), ..self }
+    }
+
     /// Of several rows takes the fastest that is calm, not the first.
     pub(super) fn best(self) -> Query {
         Query { best: true, ..self }
@@ -91,13 +106,15 @@ impl Query {
         let wanted = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
         let shape = self.bytes.is_none_or(|bytes| id.bytes == Some(bytes));
         // Limits, connects and the like are as they are; but a limit at a rate is another one than as fast as it goes.
-        let fixed = !["rtt", "stream", "fanin"].contains(&self.work.as_str());
-        let load = id.clients() == self.clients && id.batch() == self.batch;
+        let fixed = !["rtt", "stream", "fanin", "echo", "probe"].contains(&self.work.as_str());
+        let load = id.clients() == self.clients && id.batch() == self.batch && id.depth == self.depth;
         id.transport == self.transport
             && id.work() == self.work
             && shape
             && (fixed || load)
             && id.rate == self.rate
+            && self.pool.is_none_or(|pool| pool == id.workers.is_some())
+            && self.checksum.is_none_or(|checksum| id.checksum == Some(checksum))
             && wanted(&self.profile, &id.profile)
             && wanted(&self.wait, &id.wait)
             && id.trust != Some(true)
@@ -113,6 +130,10 @@ impl std::fmt::Display for Query {
             profile: self.profile.clone(),
             bytes: self.bytes,
             clients: Some(self.clients),
+            processes: None,
+            depth: self.depth,
+            workers: self.pool.filter(|pool| *pool).map(|_| 1),
+            checksum: self.checksum,
             batch: Some(self.batch),
             wait: self.wait.clone(),
             trust: None,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::report::sample::{at, limit, list, of, peer, results, row, taking, waiting, with};
+use crate::report::sample::{at, called, limit, list, of, peer, pooled, results, row, taking, waiting, with};
 
 fn judged(rows: Vec<Row>) -> Vec<Judgement> {
     all(&Results::of(vec![rows]))
@@ -16,7 +16,7 @@ fn find<'a>(judged: &'a [Judgement], name: &str, bar: &str) -> &'a Judgement {
 fn a_good_list_meets_every_bar() {
     let judged = all(&results());
     println!("{}", table(&judged));
-    assert_eq!(judged.len(), 25);
+    assert_eq!(judged.len(), 35);
     assert!(judged.iter().all(|one| one.outcome == Outcome::Met), "{}", table(&judged));
 }
 
@@ -24,7 +24,7 @@ fn a_good_list_meets_every_bar() {
 fn what_was_not_measured_is_not_met() {
     let judged = judged(vec![row("rtt", 4096)]);
     assert!(judged.iter().all(|one| one.outcome == Outcome::NotMeasured), "{}", table(&judged));
-    assert_eq!(judged.len(), 25);
+    assert_eq!(judged.len(), 35);
     assert_eq!(judged[0].row, "rtt 16 B spin, p50");
     assert_eq!(judged[0].remark, "there is no rtt 16 B spin");
 }
@@ -234,4 +234,59 @@ fn files_of_three_lists_are_read_and_judged() {
     std::fs::remove_dir_all(&folder).unwrap();
     let error = run(BarsArgs { files }).unwrap_err();
     assert!(error.to_string().contains("1.jsonl"), "{error}");
+}
+
+#[test]
+fn a_server_that_is_a_pool_is_not_taken_for_one_that_is_not() {
+    let plain = of(with(at(row("fanin", 1024), 30.0), "bulk"), 8);
+    let server = Row { workers: Some(1), ..of(with(at(row("fanin", 1024), 9.0), "bulk"), 8) };
+    let buffered = of(at(peer("uds-buffered", "fanin", 1024), 5.0), 8);
+    let judged = judged(vec![server, plain, buffered]);
+    let pool = find(&judged, "fanin 1 KiB bulk 8 clients through a pool", "2 x");
+    assert_eq!((pool.outcome, &*pool.figure), (Outcome::Missed, "1.80 x"));
+    assert_eq!(find(&judged, "fanin 1 KiB bulk 8 clients", "2 x").figure, "6.00 x");
+}
+
+#[test]
+fn a_call_is_held_against_a_bare_round_trip() {
+    let call = |checksum, p50| Row {
+        checksum: Some(checksum),
+        ..called(waiting(taking(row("call", 64), p50), "spin"), "rtt")
+    };
+    let bare = waiting(taking(row("rtt", 64), 200), "spin");
+    let judged = judged(vec![call(false, 300), call(true, 402), bare]);
+    let share = find(&judged, "rpc rtt 64 B spin, p50", "2 x a bare round trip");
+    assert_eq!((share.outcome, &*share.remark), (Outcome::Missed, "402 ns to 200 ns"));
+}
+
+#[test]
+fn many_clients_must_be_above_the_bar_and_answers_stand_beside() {
+    let rows =
+        [("fanin", 3.8), ("echo", 2.0)].map(|(work, rate)| pooled(at(row("scale", 64), rate), work, 32));
+    let judged = judged(rows.into());
+    let scale = find(&judged, "fanin 64 B 32 clients in 8 processes through a pool", "> 3.8 M/s");
+    assert_eq!((scale.outcome, &*scale.remark), (Outcome::Missed, "answered: 2.00 M/s"));
+}
+
+#[test]
+fn one_wake_up_of_an_idle_server_is_too_many() {
+    let crowd = |sleeps| {
+        let row = pooled(row("idle-probe", 0), "crowd", 1000);
+        judged(vec![Row { bytes: None, secs: Some(2.0), cpu_s: Some(0.0), sleeps: Some(sleeps), ..row }])
+    };
+    let name = "crowd 1000 clients in 8 processes, wake-ups";
+    assert_eq!(find(&crowd(0), name, "<= 0 per s").outcome, Outcome::Met);
+    let once = crowd(1);
+    assert_eq!(
+        (find(&once, name, "0 per s").outcome, &*find(&once, name, "0 per s").figure),
+        (Outcome::Missed, "0.500 per s")
+    );
+}
+
+#[test]
+fn the_slowest_reconnect_counts() {
+    let slow = called(of(taking(row("reconnect", 64), 2_000_001), 8), "reconnect");
+    let judged = judged(vec![slow]);
+    let slow = find(&judged, "rpc reconnect 64 B 8 clients, max", "<= 100 ms");
+    assert_eq!((slow.outcome, &*slow.figure), (Outcome::Missed, "100 ms"));
 }

@@ -1,13 +1,14 @@
 //! Messages over byte streams: a length of four bytes and the message. What one writes by hand over Unix sockets and
 //! pipes, and as fast as that goes: the receiver reads 64 KiB at a time and checks each message where it lies.
 
-use super::parts::{self, Catch, Receive, Send};
-use super::{Keep, Outcome, Role, Stage};
-use crate::case::{Transport, Work};
+use super::parts::{self, Receive, Send};
+use super::{Job, Keep, Outcome, Role, Stage};
+use crate::case::{Case, Transport, Work};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{CWD, FileType, Mode};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -102,6 +103,18 @@ impl<R: Read> FrameReader<R> {
         Ok(Some(length))
     }
 
+    /// Takes the next message out of the buffer, if all of it is there.
+    #[inline]
+    fn take(&mut self) -> Result<Option<Range<usize>>> {
+        let Some(length) = self.length()?.filter(|length| self.end - self.start >= LENGTH_BYTES + length)
+        else {
+            return Ok(None);
+        };
+        let start = self.start + LENGTH_BYTES;
+        self.start = start + length;
+        Ok(Some(start..self.start))
+    }
+
     /// Reads more; says whether anything came.
     fn fill(&mut self) -> Result<bool> {
         if self.start == self.end {
@@ -127,12 +140,8 @@ impl<R: Read> Receive for FrameReader<R> {
     #[inline]
     fn receive(&mut self) -> Result<Option<&[u8]>> {
         loop {
-            if let Some(length) = self.length()?
-                && self.end - self.start >= LENGTH_BYTES + length
-            {
-                let start = self.start + LENGTH_BYTES;
-                self.start = start + length;
-                return Ok(Some(&self.buffer[start..start + length]));
+            if let Some(message) = self.take()? {
+                return Ok(Some(&self.buffer[message]));
             }
             if !self.fill()? {
                 if self.start == self.end {
@@ -141,6 +150,11 @@ impl<R: Read> Receive for FrameReader<R> {
                 bail!("the stream ended within a message");
             }
         }
+    }
+
+    #[inline]
+    fn try_receive(&mut self) -> Result<Option<&[u8]>> {
+        Ok(self.take()?.map(|message| &self.buffer[message]))
     }
 }
 
@@ -190,53 +204,71 @@ fn play_pair(
 ) -> Result<(Outcome, Keep)> {
     let outcome = match (stage.job.case.work, stage.job.role) {
         (Work::Rtt, Role::Server) => parts::echo(stage, writer, reader),
-        (Work::Rtt, Role::Client) => parts::call(stage, writer, reader),
+        (Work::Rtt, Role::Client) => parts::call(stage, (writer, reader)),
         (Work::Stream, Role::Server) => parts::drain(stage, reader),
         (Work::Stream, Role::Client) => {
             // The other handle of a socket would keep it open.
             drop(reader);
-            parts::pour(stage, writer)
+            parts::pour(stage, vec![(stage.job.number, writer)])
         }
         _ => bail!("no such work over a byte stream"),
     }?;
     Ok((outcome, Box::new(())))
 }
 
-/// Several clients and one server with a thread for each of them.
-pub fn play_fanin(stage: &Stage) -> Result<(Outcome, Keep)> {
+/// Several clients, one way or with answers, and one server with a thread for each of them.
+pub fn play_crowd(stage: &Stage) -> Result<(Outcome, Keep)> {
     let path = stage.path(".sock");
-    if stage.job.role == Role::Client {
-        let mut stream = UnixStream::connect(&path).context("cannot connect")?;
-        stream.write_all(&stage.job.number.to_le_bytes())?;
-        let outcome = if stage.job.case.transport == Transport::UdsBuffered {
-            parts::pour(stage, FrameWriter::buffered(stream))
-        } else {
-            parts::pour(stage, FrameWriter::unbuffered(stream))
-        }?;
-        return Ok((outcome, Box::new(())));
+    let Job { role, number, case, .. } = &stage.job;
+    if *role == Role::Server {
+        return Ok((serve_crowd(stage, &path)?, Box::new(())));
     }
-    let listener = UnixListener::bind(&path).context("cannot listen")?;
+    let mut stream = UnixStream::connect(&path).context("cannot connect")?;
+    stream.write_all(&number.to_le_bytes())?;
+    let writer = |stream| match case.transport {
+        Transport::UdsBuffered => FrameWriter::buffered(stream),
+        _ => FrameWriter::unbuffered(stream),
+    };
+    let outcome = if case.work == Work::Echo {
+        let reader = FrameReader::new(stream.try_clone()?, case.bytes);
+        parts::pipeline(stage, vec![parts::Line::new(*number, writer(stream), reader)])
+    } else {
+        parts::pour(stage, vec![(*number, writer(stream))])
+    }?;
+    Ok((outcome, Box::new(())))
+}
+
+fn serve_crowd(stage: &Stage, path: &Path) -> Result<Outcome> {
+    let Case { bytes, clients, work, transport, .. } = stage.job.case;
+    let listener = UnixListener::bind(path).context("cannot listen")?;
     stage.listening()?;
     let mut streams = Vec::new();
-    for _ in 0..stage.job.case.clients {
+    for _ in 0..clients {
         let mut stream = listener.accept().context("cannot accept")?.0;
         let mut number = [0; 4];
         stream.read_exact(&mut number)?;
         streams.push((u32::from_le_bytes(number), stream));
     }
     let before = stage.ready()?;
-    let bytes = stage.job.case.bytes;
-    let caught = thread::scope(|scope| {
-        let serve = |(number, stream)| {
-            scope.spawn(move || parts::catch(number, bytes, &mut FrameReader::new(stream, bytes)))
-        };
-        let threads: Vec<_> = streams.into_iter().map(serve).collect();
-        let join = |thread: thread::ScopedJoinHandle<'_, Result<Catch>>| {
+    let serve = |(number, stream): (u32, UnixStream)| -> Result<Outcome> {
+        if work == Work::Fanin {
+            return Ok(parts::sum([parts::catch(number, bytes, &mut FrameReader::new(stream, bytes))?]));
+        }
+        let reader = FrameReader::new(stream.try_clone()?, bytes);
+        let tally = match transport {
+            Transport::UdsBuffered => parts::answer(number, bytes, FrameWriter::buffered(stream), reader),
+            _ => parts::answer(number, bytes, FrameWriter::unbuffered(stream), reader),
+        }?;
+        Ok(Outcome { corrupt: parts::damage(&tally), ..Outcome::default() })
+    };
+    let outcomes = thread::scope(|scope| {
+        let threads: Vec<_> = streams.into_iter().map(|stream| scope.spawn(|| serve(stream))).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, Result<Outcome>>| {
             thread.join().map_err(|_| anyhow!("a thread that serves a client panicked"))?
         };
-        threads.into_iter().map(join).collect::<Result<Vec<Catch>>>()
+        threads.into_iter().map(join).collect::<Result<Vec<Outcome>>>()
     })?;
-    Ok((parts::sum(caught).since(before), Box::new(())))
+    Ok(outcomes.into_iter().fold(Outcome::default(), Outcome::and).since(before))
 }
 
 fn make_pipe(path: &Path) -> Result<()> {

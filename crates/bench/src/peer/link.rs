@@ -10,6 +10,7 @@ use crate::timing::{self, Stopwatch, shared_nanos};
 use anyhow::{Context, Result, anyhow, bail};
 use ringway::{
     CloseReason, ConnectError, Connection, Event, Group, Listener, Receiver, RecvTimeoutError, Sender,
+    TryRecvError,
 };
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,44 +35,45 @@ impl Receive for Receiver {
             Err(error) => Err(anyhow!(error).context("cannot receive")),
         }
     }
+
+    #[inline]
+    fn try_receive(&mut self) -> Result<Option<&[u8]>> {
+        match self.try_recv() {
+            Ok(message) => Ok(Some(message.bytes())),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(error) => Err(anyhow!(error).context("cannot receive")),
+        }
+    }
 }
 
 /// Plays a part over ringway.
 pub fn play(stage: &Stage) -> Result<(Outcome, Keep)> {
-    let Case { work, rate, .. } = stage.job.case;
+    let work = stage.job.case.work;
     match (work, stage.job.role) {
         (Work::Fanin, Role::Server) => serve_group(stage),
         (Work::Fanin, Role::Client) => {
-            let mut connection = connect(stage)?;
-            connection.send(&stage.job.number.to_le_bytes()).context("cannot send the hello")?;
-            let (sender, receiver) = connection.split();
-            Ok((parts::pour(stage, sender)?, Box::new(receiver)))
+            let (sender, receiver) = greet(stage, stage.job.number)?;
+            Ok((parts::pour(stage, vec![(stage.job.number, sender)])?, Box::new(receiver)))
         }
         (Work::Connect, Role::Server) => serve_connects(stage),
         (Work::Connect, Role::Client) => done(connect_again_and_again(stage)),
         (Work::Memory, Role::Server) => weigh_server(stage),
         (Work::Memory, Role::Client) => weigh_client(stage),
-        (_, Role::Server) => {
+        (Work::Rtt | Work::Stream | Work::Idle, Role::Server) => {
             let (_listener, connection) = accept(stage)?;
             serve_pair(stage, connection)
         }
         (Work::Idle, Role::Client) => idle(stage, connect(stage)?),
         (Work::Rtt, Role::Client) => {
-            let connection = connect(stage)?;
-            done(match rate {
-                Some(rate) => call_at_rate(stage, connection, rate),
-                None => {
-                    let (sender, receiver) = connection.split();
-                    parts::call(stage, sender, receiver)
-                }
-            })
+            let (sender, receiver) = connect(stage)?.split();
+            done(call(stage, sender, receiver))
         }
         (Work::Stream, Role::Client) => {
             let (sender, receiver) = connect(stage)?.split();
-            let outcome = parts::pour(stage, sender)?;
+            let outcome = parts::pour(stage, vec![(stage.job.number, sender)])?;
             Ok((outcome, Box::new(receiver)))
         }
-        (Work::SameThread | Work::Copy, _) => bail!("this work needs no processes"),
+        _ => bail!("no such work over a bare connection"),
     }
 }
 
@@ -133,15 +135,22 @@ fn serve_group(stage: &Stage) -> Result<(Outcome, Keep)> {
     Ok((outcome.since(before), Box::new(group)))
 }
 
+/// Sends requests one at a time, at the rate of the case or each after the answer to the one before.
+pub fn call(stage: &Stage, sender: Sender, receiver: Receiver) -> Result<Outcome> {
+    match stage.job.case.rate {
+        Some(rate) => call_at_rate(stage, sender, receiver, rate),
+        None => parts::call(stage, (sender, receiver)),
+    }
+}
+
 /// Sends requests at a fixed rate, whether or not answers have come, and measures from when each was due.
 ///
 /// The first lap of the rings, in which they get their memory, is sent as fast as it goes and not timed. Between two
 /// requests the client waits for answers with the blocking verb, so it waits as the case says. A wait that
 /// ends late makes requests late, and that counts.
-fn call_at_rate(stage: &Stage, connection: Connection, rate: u64) -> Result<Outcome> {
+fn call_at_rate(stage: &Stage, mut sender: Sender, mut receiver: Receiver, rate: u64) -> Result<Outcome> {
     let Case { bytes, length, .. } = stage.job.case;
     let mut watch = Stopwatch::new()?;
-    let (mut sender, mut receiver) = connection.split();
     let mut tally = Tally::new(stage.job.number);
     let mut request = vec![0; bytes];
     let due = |seq| timing::due(seq, rate);
@@ -286,7 +295,7 @@ fn idle(stage: &Stage, mut connection: Connection) -> Result<(Outcome, Keep)> {
     Ok((outcome.since(before), Box::new(connection)))
 }
 
-fn bind(stage: &Stage) -> Result<Listener> {
+pub fn bind(stage: &Stage) -> Result<Listener> {
     stage.job.case.config().bind(&name(stage)?).context("cannot listen")
 }
 
@@ -295,6 +304,13 @@ fn accept(stage: &Stage) -> Result<(Listener, Connection)> {
     stage.listening()?;
     let connection = listener.accept().context("cannot accept")?;
     Ok((listener, connection))
+}
+
+/// Connects and says which client this is, for a server that has several.
+pub fn greet(stage: &Stage, number: u32) -> Result<(Sender, Receiver)> {
+    let mut connection = connect(stage)?;
+    connection.send(&number.to_le_bytes()).context("cannot send the hello")?;
+    Ok(connection.split())
 }
 
 /// Connects. When very many do so at once, the listener turns some of them away, and asks them to try again.
@@ -309,10 +325,11 @@ fn connect(stage: &Stage) -> Result<Connection> {
     }
 }
 
-fn name(stage: &Stage) -> Result<String> {
+pub fn name(stage: &Stage) -> Result<String> {
     let path = stage.path(".ring");
     path.to_str().map(str::to_owned).context("the temporary directory has a name that is no text")
 }
 
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How long clients that are turned away try again.
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT_NANOS: u64 = 5_000_000_000;

@@ -4,12 +4,16 @@
 //! sends before the order to go. The end of its input ends a child, whatever it is waiting for.
 
 mod frame;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod limit;
 mod link;
 mod parts;
+mod pool;
+mod rpc;
 
 use crate::args::PeerArgs;
-use crate::case::{Case, Transport, Work};
+use crate::case::{Case, Transport};
 use crate::footprint::Footprint;
 use crate::lines;
 use crate::raw::{self, Usage};
@@ -39,7 +43,7 @@ pub struct Job {
     pub dir: PathBuf,
     /// Its part.
     pub role: Role,
-    /// Which of its kind it is, from 0.
+    /// Which of its kind it is, from 0; of clients that have a process each, the number of the client.
     pub number: u32,
     /// What is measured.
     pub case: Case,
@@ -59,6 +63,8 @@ pub enum Report {
     Listening,
     /// Connected, and waits for the order to go.
     Ready,
+    /// Client: had the first answer of a server that was started again, or of the first one.
+    Answered,
     /// It has done its part.
     Done(Box<Outcome>),
     /// It cannot go on; why.
@@ -74,6 +80,8 @@ pub struct Outcome {
     pub delivered: u64,
     /// Messages (and requests on their way) that were damaged, late, or came twice.
     pub corrupt: u64,
+    /// Requests whose sender was told that they may have been lost.
+    pub failed: u64,
     /// When the part that is timed began and ended, on the clock that all processes share.
     pub span: Option<(u64, u64)>,
     /// What it did in that time: messages, round trips, connects.
@@ -112,6 +120,11 @@ impl Stage {
         Ok(raw::usage())
     }
 
+    /// Says that a server has answered that had not answered before.
+    fn answered(&self) -> Result<()> {
+        say(&Report::Answered)
+    }
+
     /// Returns the path of a file of a pair.
     fn path(&self, name: &str) -> PathBuf {
         self.job.dir.join(format!("{}{name}", self.pair()))
@@ -124,6 +137,18 @@ impl Stage {
 }
 
 impl Outcome {
+    /// Adds what another part of the same process has counted.
+    fn and(mut self, other: Self) -> Self {
+        self.sent += other.sent;
+        self.delivered += other.delivered;
+        self.corrupt += other.corrupt;
+        self.failed += other.failed;
+        self.span = parts::join(self.span, other.span);
+        self.timed += other.timed;
+        self.latencies.extend(other.latencies);
+        self
+    }
+
     /// Completes what a part has counted with what the process used since it was told to go.
     fn since(mut self, before: Usage) -> Self {
         let after = raw::usage();
@@ -164,13 +189,17 @@ fn play(stage: &Stage) -> Result<(Outcome, Keep)> {
     // Best effort: a handful of connections needs no more than the default.
     let _ = ringway::raise_descriptor_limit();
     match case.transport {
+        Transport::Ringway if case.workers.is_some() => pool::play(stage),
         Transport::Ringway => link::play(stage),
+        Transport::Rpc => rpc::play(stage),
+        #[cfg(feature = "grpc")]
+        Transport::Tonic | Transport::TonicUds => grpc::play(stage),
         Transport::CacheLine | Transport::Futex => limit::play_page(stage),
         Transport::Socket => limit::play_socket(stage),
-        Transport::Uds | Transport::UdsBuffered if case.work == Work::Fanin => frame::play_fanin(stage),
+        Transport::Uds | Transport::UdsBuffered if case.servers() == 1 => frame::play_crowd(stage),
         Transport::Uds | Transport::UdsBuffered => frame::play_uds(stage),
         Transport::Pipe => frame::play_pipe(stage),
-        Transport::Memcpy => Err(anyhow!("copies need no processes")),
+        Transport::Memcpy | Transport::Crc32 => Err(anyhow!("this work needs no processes")),
     }
 }
 

@@ -31,6 +31,25 @@ pub trait Send {
 pub trait Receive {
     /// Waits for the next message; nothing when the sender has closed.
     fn receive(&mut self) -> Result<Option<&[u8]>>;
+
+    /// Returns the next message if it is here already, as far as one can tell without asking the kernel.
+    fn try_receive(&mut self) -> Result<Option<&[u8]>>;
+}
+
+/// Who makes requests and gets answers, one at a time.
+pub trait Ask {
+    /// Makes a request and waits for the answer.
+    fn ask(&mut self, request: &[u8]) -> Result<&[u8]>;
+}
+
+/// The two ends of a transport.
+impl<S: Send, R: Receive> Ask for (S, R) {
+    #[inline]
+    fn ask(&mut self, request: &[u8]) -> Result<&[u8]> {
+        self.0.send(request)?;
+        let Some(answer) = self.1.receive()? else { bail!("the server closed before it answered") };
+        Ok(answer)
+    }
 }
 
 /// Receives and sends back until the client closes.
@@ -46,7 +65,7 @@ pub fn echo(stage: &Stage, mut to: impl Send, mut from: impl Receive) -> Result<
 }
 
 /// Sends requests, each after the answer to the one before.
-pub fn call(stage: &Stage, mut to: impl Send, mut from: impl Receive) -> Result<Outcome> {
+pub fn call(stage: &Stage, mut server: impl Ask) -> Result<Outcome> {
     let Case { bytes, length, .. } = stage.job.case;
     let mut watch = Stopwatch::new()?;
     let mut tally = Tally::new(stage.job.number);
@@ -60,8 +79,7 @@ pub fn call(stage: &Stage, mut to: impl Send, mut from: impl Receive) -> Result<
     loop {
         content::fill(&mut request, stage.job.number, sent);
         let start = watch.stamp();
-        to.send(&request)?;
-        let Some(answer) = from.receive()? else { bail!("the server closed before it answered") };
+        let answer = server.ask(&request)?;
         let end = watch.stamp();
         sent += 1;
         tally.note(answer, bytes);
@@ -89,39 +107,155 @@ pub fn call(stage: &Stage, mut to: impl Send, mut from: impl Receive) -> Result<
     Ok(outcome.since(before))
 }
 
-/// Sends as fast as it can; the receiver counts.
-pub fn pour(stage: &Stage, mut to: impl Send) -> Result<Outcome> {
+/// Sends as fast as it can, some messages of each client in turn; the receiver counts.
+pub fn pour(stage: &Stage, clients: Vec<(u32, impl Send)>) -> Result<Outcome> {
     let Case { bytes, length, batch, .. } = stage.job.case;
-    let look_every = stage.job.case.look_every();
-    let number = stage.job.number;
+    let turn = stage.job.case.look_every().max(batch as u64);
     let before = stage.ready()?;
     let begin = Instant::now();
     let mut messages = vec![vec![0; bytes]; batch];
-    let (mut sent, mut look_at) = (0, look_every);
-    loop {
-        if let [message] = messages.as_mut_slice() {
-            content::fill(message, number, sent);
-            to.send(message)?;
-            sent += 1;
-        } else {
-            let count = batch.min(left(length, sent));
-            for message in &mut messages[..count] {
-                content::fill(message, number, sent);
-                sent += 1;
+    let mut jets: Vec<_> = clients.into_iter().map(|(number, to)| Jet { number, to, sent: 0 }).collect();
+    'all: loop {
+        for jet in &mut jets {
+            jet.pour(&mut messages, turn.min(left(length, jet.sent)))?;
+            if let Length::Nanos(nanos) = length
+                && begin.elapsed() >= Duration::from_nanos(nanos)
+            {
+                break 'all;
             }
-            to.send_batch(&messages[..count])?;
         }
-        match length {
-            Length::Count(count) if sent < count => {}
-            Length::Count(_) => break,
-            Length::Nanos(_) if sent < look_at => {}
-            Length::Nanos(nanos) if begin.elapsed() >= Duration::from_nanos(nanos) => break,
-            Length::Nanos(_) => look_at = sent + look_every,
+        if jets.iter().all(|jet| left(length, jet.sent) == 0) {
+            break;
         }
     }
-    to.flush()?;
-    drop(to);
+    let mut sent = 0;
+    for mut jet in jets {
+        jet.to.flush()?;
+        sent += jet.sent;
+    }
     Ok(Outcome { sent, ..Outcome::default() }.since(before))
+}
+
+/// A client that sends one way.
+struct Jet<S> {
+    number: u32,
+    to: S,
+    sent: u64,
+}
+
+impl<S: Send> Jet<S> {
+    /// Sends so many, as many at once as there are buffers.
+    fn pour(&mut self, messages: &mut [Vec<u8>], count: u64) -> Result<()> {
+        let end = self.sent + count;
+        while self.sent < end {
+            if let [message] = messages {
+                content::fill(message, self.number, self.sent);
+                self.to.send(message)?;
+                self.sent += 1;
+                continue;
+            }
+            let count = messages.len().min(usize::try_from(end - self.sent)?);
+            for message in &mut messages[..count] {
+                content::fill(message, self.number, self.sent);
+                self.sent += 1;
+            }
+            self.to.send_batch(&messages[..count])?;
+        }
+        Ok(())
+    }
+}
+
+/// A client that has several requests under way at once.
+pub struct Line<S, R> {
+    to: S,
+    from: R,
+    tally: Tally,
+    sent: u64,
+    open: u64,
+}
+
+impl<S: Send, R: Receive> Line<S, R> {
+    /// Makes one that has asked nothing.
+    pub fn new(number: u32, to: S, from: R) -> Self {
+        Self { to, from, tally: Tally::new(number), sent: 0, open: 0 }
+    }
+
+    /// Takes the answers that are here and makes up to `requests` new requests; says whether there was anything to do.
+    fn turn(&mut self, request: &mut [u8], requests: impl Fn(&Self) -> u64) -> Result<bool> {
+        let mut moved = false;
+        while self.open > 0
+            && let Some(answer) = self.from.try_receive()?
+        {
+            self.tally.note(answer, request.len());
+            self.open -= 1;
+            moved = true;
+        }
+        for _ in 0..requests(self) {
+            content::fill(request, self.tally.client, self.sent);
+            self.to.send(request)?;
+            self.sent += 1;
+            self.open += 1;
+            moved = true;
+        }
+        self.to.flush()?;
+        Ok(moved)
+    }
+
+    /// Waits for an answer.
+    fn wait(&mut self, bytes: usize) -> Result<()> {
+        let Some(answer) = self.from.receive()? else { bail!("the server closed before it answered") };
+        self.tally.note(answer, bytes);
+        self.open -= 1;
+        Ok(())
+    }
+}
+
+/// Keeps `depth` requests of each client under way. When no answer is here and no request due, one client after the
+/// other waits: all have asked, so all are answered.
+pub fn pipeline<S: Send, R: Receive>(stage: &Stage, mut lines: Vec<Line<S, R>>) -> Result<Outcome> {
+    let Case { bytes, length, depth, .. } = stage.job.case;
+    let mut request = vec![0; bytes];
+    let before = stage.ready()?;
+    let began = shared_nanos();
+    let mut waiting = 0;
+    loop {
+        let over = matches!(length, Length::Nanos(nanos) if shared_nanos() - began >= nanos);
+        let due = |line: &Line<S, R>| {
+            if over { 0 } else { (u64::from(depth) - line.open).min(left(length, line.sent)) }
+        };
+        let mut moved = false;
+        for line in &mut lines {
+            moved |= line.turn(&mut request, due)?;
+        }
+        if moved {
+            continue;
+        }
+        let count = lines.len();
+        let Some(next) = (1..=count).map(|step| (waiting + step) % count).find(|at| lines[*at].open > 0)
+        else {
+            break;
+        };
+        waiting = next;
+        lines[next].wait(bytes)?;
+    }
+    let tallies = lines.iter().map(|line| (line.tally.clone(), Some((began, shared_nanos()))));
+    let outcome = Outcome { sent: lines.iter().map(|line| line.sent).sum(), ..sum(tallies) };
+    Ok(outcome.since(before))
+}
+
+/// Sends back what one client sends until it closes; what is gathered goes out before it waits.
+pub fn answer(number: u32, bytes: usize, mut to: impl Send, mut from: impl Receive) -> Result<Tally> {
+    let mut tally = Tally::new(number);
+    loop {
+        while let Some(message) = from.try_receive()? {
+            to.send(message)?;
+            tally.note(message, bytes);
+        }
+        to.flush()?;
+        let Some(message) = from.receive()? else { return Ok(tally) };
+        to.send(message)?;
+        tally.note(message, bytes);
+    }
 }
 
 /// What one receiver saw of one sender: the tally, and the span from the first message to the end of the stream.
@@ -187,10 +321,11 @@ fn warm_up(length: Length) -> u64 {
     }
 }
 
-fn left(length: Length, sent: u64) -> usize {
+/// How many messages a client may still send.
+fn left(length: Length, sent: u64) -> u64 {
     match length {
-        Length::Nanos(_) => usize::MAX,
-        Length::Count(count) => usize::try_from(count - sent).unwrap_or(usize::MAX),
+        Length::Nanos(_) => u64::MAX,
+        Length::Count(count) => count.saturating_sub(sent),
     }
 }
 

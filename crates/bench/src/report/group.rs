@@ -23,8 +23,16 @@ pub struct Identity {
     pub profile: Option<String>,
     /// Payload bytes of a message.
     pub bytes: Option<u64>,
-    /// Client processes or pairs.
+    /// Clients or pairs.
     pub clients: Option<u64>,
+    /// Processes that share the clients.
+    pub processes: Option<u64>,
+    /// Requests that each client had under way at once.
+    pub depth: Option<u64>,
+    /// Threads of the server's pool.
+    pub workers: Option<u64>,
+    /// Whether calls had checksums.
+    pub checksum: Option<bool>,
     /// Messages that were published at once.
     pub batch: Option<u64>,
     /// How the sides waited.
@@ -51,6 +59,10 @@ impl Identity {
             profile: row.profile.clone(),
             bytes: row.bytes,
             clients: row.clients,
+            processes: row.processes,
+            depth: row.depth,
+            workers: row.workers,
+            checksum: row.checksum,
             batch: row.batch,
             wait: row.wait.clone(),
             trust: row.trust,
@@ -69,7 +81,7 @@ impl Identity {
         }
     }
 
-    /// Client processes or pairs, 1 where none are named.
+    /// Clients or pairs, 1 where none are named.
     pub fn clients(&self) -> u64 {
         self.clients.unwrap_or(1)
     }
@@ -79,10 +91,16 @@ impl Identity {
         self.batch.unwrap_or(1)
     }
 
-    /// What the columns of a table do not show: `trusted, 100000/s, ring 4 MiB, on 0,1`; the processors only if they
+    /// What the columns of a table do not show: `depth 32, trusted, 100000/s, ring 4 MiB, on 0,1`; the processors only if they
     /// are not `usual`.
     pub fn rest(&self, usual: Option<&str>) -> String {
         let mut parts = Vec::new();
+        parts.extend(self.processes.map(|count| format!("in {count} processes")));
+        parts.extend(self.depth.map(|depth| format!("depth {depth}")));
+        parts.extend(self.workers.map(|count| format!("pool of {count}")));
+        if self.checksum == Some(false) {
+            parts.push("no checksum".to_owned());
+        }
         if self.trust == Some(true) {
             parts.push("trusted".to_owned());
         }
@@ -112,6 +130,18 @@ impl fmt::Display for Identity {
         }
         if self.clients() > 1 {
             write!(f, " {} clients", self.clients())?;
+        }
+        if let Some(processes) = self.processes {
+            write!(f, " in {processes} processes")?;
+        }
+        if let Some(depth) = self.depth {
+            write!(f, " depth {depth}")?;
+        }
+        if self.workers.is_some() && self.work() == "fanin" {
+            f.write_str(" through a pool")?;
+        }
+        if self.checksum == Some(false) {
+            f.write_str(" no checksum")?;
         }
         if self.trust == Some(true) {
             f.write_str(" trusted")?;

@@ -16,7 +16,7 @@ pub fn markdown(results: &Results, files: usize) -> String {
         ("Throughput", throughput(results)),
         ("What the machine allows", limits(results)),
         ("In comparison", comparison(results)),
-        ("Connect, memory, idle", others(results)),
+        ("Connect, reconnect, memory, idle", others(results)),
     ];
     for (title, table) in sections.iter().filter(|(_, table)| !table.is_empty()) {
         let _ = write!(page, "\n### {title}\n\n{}", table.markdown());
@@ -145,7 +145,9 @@ fn throughput(results: &Results) -> Table {
     ];
     let mut table = Table::new(&head);
     let skipped = |group: &Group| {
-        ["rtt", LIMIT, "connect", "first-answer", "memory", "idle"].contains(&group.identity.work())
+        let elsewhere =
+            ["rtt", LIMIT, "connect", "first-answer", "reconnect", "memory", "idle", "probe", "crowd"];
+        elsewhere.contains(&group.identity.work())
     };
     for group in results.groups.iter().filter(|group| !skipped(group)) {
         let id = &group.identity;
@@ -235,7 +237,11 @@ pub fn peer_of<'a>(results: &'a Results, group: &Group, peer: &str) -> Option<&'
     let same = results.groups.iter().filter(|group| {
         let id = &group.identity;
         let size = id.bytes == own.bytes && id.clients() == own.clients();
-        id.transport == peer && id.work() == own.work() && size && id.rate == own.rate
+        id.transport == peer
+            && id.work() == own.work()
+            && size
+            && id.rate == own.rate
+            && id.depth == own.depth
     });
     let same: Vec<&Group> = same.collect();
     same.iter().find(|group| group.identity.pin == own.pin).or(same.first()).copied()
@@ -266,16 +272,19 @@ fn others(results: &Results) -> Table {
             }
         };
         match id.work() {
-            "connect" | "first-answer" => {
+            "connect" | "first-answer" | "reconnect" | "probe" => {
                 push("p50", group.main_figure(|row| row.ns.map(|ns| ns.p50 as f64)), &time);
                 push("p99", group.figure(|row| row.ns.map(|ns| ns.p99 as f64)), &time);
+                if id.work() == "probe" {
+                    push("p99.9", group.figure(|row| row.ns.map(|ns| ns.p999 as f64)), &time);
+                }
                 push("max", group.figure(|row| row.ns.map(|ns| ns.max as f64)), &time);
             }
             "memory" => {
                 push("server", group.figure(|row| row.server_bytes.map(|bytes| bytes as f64)), &kib);
                 push("each side", group.figure(|row| row.connection_bytes.map(|bytes| bytes as f64)), &kib);
             }
-            "idle" => {
+            "idle" | "crowd" => {
                 let cpu = group.figure(|row| Some(row.cpu_s? / row.secs.filter(|secs| *secs > 0.0)?));
                 push("processor time", cpu, &|share, _| percent(share));
                 let sleeps = group.figure(|row| row.sleeps.map(|sleeps| sleeps as f64));
@@ -331,7 +340,7 @@ fn footnotes(results: &Results) -> String {
 }
 
 /// What other systems do too.
-pub const WORKS: [&str; 3] = ["rtt", "stream", "fanin"];
+pub const WORKS: [&str; 4] = ["rtt", "stream", "fanin", "echo"];
 
 /// What users pick today.
 pub const PEERS: [&str; 3] = ["uds", "uds-buffered", "pipe"];
@@ -366,7 +375,7 @@ mod tests {
             "Throughput",
             "What the machine allows",
             "In comparison",
-            "Connect, memory, idle",
+            "Connect, reconnect, memory, idle",
         ];
         assert_eq!(titles, expected);
         assert!(!page.contains("[^"), "nothing moved and nothing was lost");

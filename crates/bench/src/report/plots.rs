@@ -265,6 +265,7 @@ fn panel(work: &str, bytes: Option<u64>, clients: u64, bars: Vec<Bar>) -> Panel 
             time(us * 1e3, 2)
         }),
         "fanin" => (format!("Messages{bytes}{} to one server", many("clients")), MESSAGES_AXIS, millions),
+        "echo" => (format!("Requests answered{bytes}{}", many("clients")), MESSAGES_AXIS, millions),
         _ => (format!("Messages{bytes} in a stream{}", many("pairs")), MESSAGES_AXIS, millions),
     };
     Panel { title, axis, write, bars }

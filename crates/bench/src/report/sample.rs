@@ -62,6 +62,19 @@ pub(crate) fn of(row: Row, clients: u64) -> Row {
     Row { clients: Some(clients), ..row }
 }
 
+/// `row` served by a pool to this many clients in eight processes.
+pub(crate) fn pooled(row: Row, work: &str, clients: u64) -> Row {
+    let (processes, connections_each) = (Some(8), Some(clients.div_ceil(8)));
+    let work = (row.scenario != work).then(|| work.to_owned());
+    Row { work, clients: Some(clients), processes, connections_each, workers: Some(1), ..row }
+}
+
+/// `row` as calls with checksums.
+pub(crate) fn called(row: Row, work: &str) -> Row {
+    let row = Row { transport: "rpc".to_owned(), checksum: Some(true), workers: Some(1), ..row };
+    Row { work: (row.scenario != work).then(|| work.to_owned()), ..row }
+}
+
 /// A list in which every bar is met.
 pub(crate) fn list() -> Vec<Row> {
     let mut rows = vec![
@@ -74,6 +87,12 @@ pub(crate) fn list() -> Vec<Row> {
     for (bytes, p50) in [(16, 140), (32, 160), (64, 200), (1024, 420)] {
         rows.push(waiting(taking(row("rtt", bytes), p50), "spin"));
     }
+    for (transport, p50) in [("tonic", 40_000), ("tonic-uds", 80_000)] {
+        let unary = Row { transport: transport.to_owned(), work: Some("rtt".to_owned()), ..row("grpc", 64) };
+        rows.push(taking(unary, p50));
+    }
+    rows.push(called(waiting(taking(row("call", 64), 350), "spin"), "rtt"));
+    rows.extend([at(limit("crc32", Some(64)), 200.0), at(limit("crc32", Some(1024)), 24.0)]);
     rows.push(waiting(taking(row("rtt", 64), 42_000), "sleep"));
     rows.push(waiting(taking(row("rtt", 64), 210), "auto"));
     rows.push(of(waiting(taking(row("rtt", 64), 240), "auto"), 8));
@@ -108,6 +127,22 @@ pub(crate) fn list() -> Vec<Row> {
     let memory = Row { server_bytes: Some(1_200_000), connection_bytes: Some(40_960), ..row("memory", 0) };
     rows.push(Row { bytes: None, ..memory });
     rows.push(Row { bytes: None, secs: Some(2.0), cpu_s: Some(0.002), sleeps: Some(0), ..row("idle", 0) });
+    let server = of(with(at(row("fanin", 1024), 19.0), "bulk"), 8);
+    rows.push(Row { workers: Some(1), ..server });
+    for (clients, one_way, answered) in
+        [(32, 12.0, 4.0), (128, 11.0, 3.5), (512, 10.0, 3.0), (1000, 9.0, 2.0)]
+    {
+        rows.push(pooled(at(row("scale", 64), one_way), "fanin", clients));
+        rows.push(pooled(at(row("scale", 64), answered), "echo", clients));
+    }
+    for (transport, millions) in [("ringway", 6.0), ("rpc", 2.0), ("uds-buffered", 1.5)] {
+        let echo = Row { transport: transport.to_owned(), depth: Some(32), ..row("echo", 64) };
+        rows.push(of(at(echo, millions), 8));
+    }
+    rows.push(pooled(taking(row("idle-probe", 64), 400), "probe", 1000));
+    let crowd = pooled(row("idle-probe", 0), "crowd", 1000);
+    rows.push(Row { bytes: None, secs: Some(1.0), cpu_s: Some(0.0), sleeps: Some(0), ..crowd });
+    rows.push(Row { failed: Some(80), ..called(of(taking(row("reconnect", 64), 400_000), 8), "reconnect") });
     rows
 }
 

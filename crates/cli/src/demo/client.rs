@@ -1,9 +1,11 @@
 //! A client process: sends as fast as it can, or calls and checks the answers.
 
+use super::calls;
 use super::control::{self, ClientResult, Order, Report, Round, Transport, Work};
 use super::uds::UdsWire;
+use crate::figures;
 use anyhow::{Context, Result, bail};
-use hdrhistogram::Histogram;
+use ringway::rpc::Client;
 use ringway::{Config, ConnectError, Connection, Profile, RecvTimeoutError};
 use ringway_bench::content;
 use std::path::{Path, PathBuf};
@@ -72,7 +74,10 @@ impl Wire for Connection {
 
 /// Returns the settings of both sides.
 pub fn config(round: Round) -> Config {
-    Config::new().profile(if round.bulk { Profile::Bulk } else { Profile::Latency })
+    let profile = if round.bulk { Profile::Bulk } else { Profile::Latency };
+    Config::new()
+        .profile(profile)
+        .message_bytes_max(MESSAGE_BYTES_MAX.max(round.bytes as u64 + HEADER_BYTES_MAX))
 }
 
 /// Runs client `number` until its orders end.
@@ -97,32 +102,50 @@ fn take_part(dir: &Path, number: u32, round: Round, orders: &Receiver<Order>) ->
     match round.transport {
         Transport::Ringway => {
             let name = path.to_str().context("the temporary directory has a name that is no text")?;
-            let mut connection = connect(&config(round), name)?;
+            if round.work.is_calls() {
+                let builder = Client::builder().config(config(round)).reconnect_never();
+                let client = connect(|| builder.clone().connect(name))?;
+                let until = wait_to_go(round, orders)?;
+                return calls::work(client, number, round, until);
+            }
+            let mut connection = connect(|| config(round).connect(name))?;
             connection.send(&number.to_le_bytes())?;
-            work(connection, number, round, orders)
+            work(connection, number, round, wait_to_go(round, orders)?)
         }
-        Transport::Uds => work(UdsWire::connect(&path, number)?, number, round, orders),
+        Transport::Uds => {
+            let wire = UdsWire::connect(&path, number)?;
+            let until = wait_to_go(round, orders)?;
+            if round.work.is_calls() {
+                return calls::work(wire, number, round, until);
+            }
+            work(wire, number, round, until)
+        }
     }
 }
 
 /// Connects. When very many do so at once, the listener turns some of them away, and asks them to try again.
-fn connect(config: &Config, name: &str) -> Result<Connection, ConnectError> {
+fn connect<C>(attempt: impl Fn() -> Result<C, ConnectError>) -> Result<C, ConnectError> {
     let until = Instant::now() + CONNECT_LIMIT;
     loop {
-        match config.connect(name) {
+        match attempt() {
             Err(ConnectError::Dropped) if Instant::now() < until => thread::yield_now(),
             result => return result,
         }
     }
 }
 
-fn work(wire: impl Wire, number: u32, round: Round, orders: &Receiver<Order>) -> Result<ClientResult> {
+/// Waits for the order to go, and returns when the round ends.
+fn wait_to_go(round: Round, orders: &Receiver<Order>) -> Result<Instant> {
     control::report(&Report::Ready)?;
     let Ok(Order::Go) = orders.recv() else { bail!("expected the order to go") };
-    let until = Instant::now() + Duration::from_millis(round.millis);
-    match round.work {
-        Work::Stream => stream(wire, number, round.bytes, until),
-        Work::Call => call(wire, number, round.bytes, until),
+    Ok(Instant::now() + Duration::from_millis(round.millis))
+}
+
+fn work(wire: impl Wire, number: u32, round: Round, until: Instant) -> Result<ClientResult> {
+    if round.work == Work::Stream {
+        stream(wire, number, round.bytes, until)
+    } else {
+        call(wire, number, round.bytes, until)
     }
 }
 
@@ -142,7 +165,7 @@ fn stream(mut wire: impl Wire, number: u32, bytes: usize, until: Instant) -> Res
 
 fn call(mut wire: impl Wire, number: u32, bytes: usize, until: Instant) -> Result<ClientResult> {
     let mut request = vec![0; bytes];
-    let mut round_trips = Histogram::<u64>::new_with_bounds(1, ROUND_TRIP_NANOS_MAX, 3)?;
+    let mut round_trips = figures::histogram()?;
     let mut result = ClientResult::default();
     let mut now = Instant::now();
     while now < until {
@@ -167,12 +190,13 @@ fn call(mut wire: impl Wire, number: u32, bytes: usize, until: Instant) -> Resul
     Ok(result)
 }
 
+/// Longest message of a connection, which calls put a header before.
+const MESSAGE_BYTES_MAX: u64 = 64 << 20;
+const HEADER_BYTES_MAX: u64 = 64;
 /// How long a client tries to connect again when it was turned away.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How long an answer may take before it counts as lost.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// Longest round trip that is told from longer ones.
-pub const ROUND_TRIP_NANOS_MAX: u64 = 60_000_000_000;
 /// After how many bytes, but at most messages, a stream looks at the clock.
 const LOOK_BYTES: u64 = 256 << 10;
 const LOOK_MESSAGES_MAX: u64 = 64;

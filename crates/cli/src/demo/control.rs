@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 /// What carries the messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// The library.
@@ -25,13 +25,17 @@ pub enum Transport {
 }
 
 /// What is done with them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Work {
     /// Clients send as fast as they can, the server only checks.
     Stream,
     /// Clients wait for the answer to each message before they send the next.
     Call,
+    /// Calls of clients and servers for that, several in flight at a time.
+    Pipeline,
+    /// Such calls one by one, with answers in parts.
+    Parts,
 }
 
 /// One of the measurements.
@@ -47,6 +51,8 @@ pub struct Round {
     pub millis: u64,
     /// Use the settings for bulk data.
     pub bulk: bool,
+    /// A client is killed in the middle.
+    pub kill: bool,
 }
 
 /// What the orchestrator tells a child.
@@ -97,12 +103,32 @@ pub struct ServerResult {
     pub nanos: u64,
 }
 
+impl Round {
+    /// Returns how many calls a client has in flight: never so many that a socket could fill up in both directions.
+    pub fn depth(&self) -> usize {
+        if self.work == Work::Pipeline { (BYTES_IN_FLIGHT / self.bytes).clamp(1, DEPTH_MAX) } else { 1 }
+    }
+
+    /// Returns how many parts an answer has.
+    pub fn parts(&self) -> u64 {
+        if self.work == Work::Parts { (BYTES_IN_FLIGHT / self.bytes).clamp(2, PARTS_MAX) as u64 } else { 1 }
+    }
+}
+
 impl Transport {
     /// Returns the name in results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ringway => "ringway",
             Self::Uds => "uds",
+        }
+    }
+
+    /// Returns the name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Ringway => "ringway",
+            Self::Uds => "Unix socket",
         }
     }
 
@@ -113,26 +139,35 @@ impl Transport {
 }
 
 impl Work {
+    /// Says whether it is done by clients and servers for calls.
+    pub fn is_calls(self) -> bool {
+        matches!(self, Self::Pipeline | Self::Parts)
+    }
+
+    /// Returns the name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Call => "request/answer",
+            Self::Pipeline => "pipelined calls",
+            Self::Parts => "answers in parts",
+        }
+    }
+
     /// Returns the name in results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Stream => "stream",
             Self::Call => "call",
+            Self::Pipeline => "pipeline",
+            Self::Parts => "parts",
         }
     }
 }
 
 impl fmt::Display for Round {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let transport = match self.transport {
-            Transport::Ringway => "ringway",
-            Transport::Uds => "Unix socket",
-        };
-        let work = match self.work {
-            Work::Stream => "stream",
-            Work::Call => "request/answer",
-        };
-        write!(f, "{transport} {work}")
+        write!(f, "{} {}", self.transport.title(), self.work.title())
     }
 }
 
@@ -162,6 +197,12 @@ pub fn orders(dir: PathBuf) -> Receiver<Order> {
     receiver
 }
 
+/// Bytes that a client has in flight in one direction, unless a single message is longer.
+const BYTES_IN_FLIGHT: usize = 64 << 10;
+/// Calls that a client has in flight.
+const DEPTH_MAX: usize = 16;
+/// Parts of an answer.
+const PARTS_MAX: usize = 16;
 /// How often the server says how far it is, and looks whether it should end.
 pub const TICK: Duration = Duration::from_millis(100);
 
@@ -171,7 +212,14 @@ mod tests {
 
     #[test]
     fn a_line_comes_out_as_it_went_in() {
-        let round = Round { transport: Transport::Uds, work: Work::Call, bytes: 64, millis: 500, bulk: true };
+        let round = Round {
+            transport: Transport::Uds,
+            work: Work::Call,
+            bytes: 64,
+            millis: 500,
+            bulk: true,
+            kill: false,
+        };
         let mut wire = Vec::new();
         say(&mut wire, &Order::Prepare(round)).unwrap();
         say(&mut wire, &Order::Go).unwrap();

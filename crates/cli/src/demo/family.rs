@@ -69,6 +69,12 @@ impl Family {
         self.events.recv_timeout(timeout).ok()
     }
 
+    /// Kills a child. That it is gone is told as if it had ended by itself.
+    pub fn kill(&mut self, number: u32) {
+        // One that has ended is as good.
+        let _ = self.children[number as usize].process.kill();
+    }
+
     /// Ends a child that is gone as far as we can see, and says how it ended.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! round has a stage in which all clients connect, then they are told to go, then the server reports when the last of
 //! them has left. A client that is killed is missing from there on; the others do not notice.
 
+mod calls;
 mod client;
 mod control;
 mod family;
@@ -19,11 +20,12 @@ pub use progress::tell;
 pub use ringway_bench::content::MESSAGE_BYTES_MIN;
 pub use server::run as run_server;
 
+use crate::figures::thousands;
 use anyhow::{Result, anyhow, bail};
 use control::{ClientResult, Order, Report, Round, ServerResult, Transport, Work};
 use family::{Event, Family, SERVER};
 use progress::Progress;
-use report::{Row, thousands};
+use report::Row;
 use ringway_bench::machine::Machine;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitStatus;
@@ -58,6 +60,7 @@ pub fn run(options: Options) -> Result<bool> {
     for round in rounds {
         rows.push(demo.play(round)?);
     }
+    rows.sort_by_key(Row::place);
     demo.progress.finish();
     drop(demo);
     let machine = Machine::look();
@@ -70,19 +73,24 @@ pub fn run(options: Options) -> Result<bool> {
     Ok(well)
 }
 
-/// Half of the time for each work, the transports in turns, so that a noisy moment does not hit one alone.
+/// The same time for each work, the transports in turns, so that a noisy moment does not hit one alone. In the last round
+/// a client is killed, so all begin with as many.
 fn rounds(options: Options) -> Vec<Round> {
-    let round = |work, transport| Round {
+    let round = |work, transport, kill| Round {
         transport,
         work,
         bytes: options.bytes,
-        millis: options.secs * 500,
+        millis: options.secs * 1000 / WORKS,
         bulk: options.bulk,
+        kill,
     };
-    [Work::Stream, Work::Call]
+    let mut rounds: Vec<_> = [Work::Stream, Work::Call, Work::Parts]
         .into_iter()
-        .flat_map(|work| [Transport::Ringway, Transport::Uds].map(|transport| round(work, transport)))
-        .collect()
+        .flat_map(|work| [Transport::Ringway, Transport::Uds].map(|transport| round(work, transport, false)))
+        .collect();
+    rounds.push(round(Work::Pipeline, Transport::Uds, false));
+    rounds.push(round(Work::Pipeline, Transport::Ringway, true));
+    rounds
 }
 
 struct Demo {
@@ -102,6 +110,8 @@ struct Stage {
     round: Round,
     deaths: Vec<Death>,
     deadline: Instant,
+    /// Who is to be killed, and when.
+    victim: Option<(u32, Instant)>,
 }
 
 impl Demo {
@@ -115,7 +125,7 @@ impl Demo {
     fn play(&mut self, round: Round) -> Result<Row> {
         self.progress.begin(round);
         let deadline = Instant::now() + Duration::from_millis(round.millis) + ROUND_SPARE;
-        let mut stage = Stage { round, deaths: Vec::new(), deadline };
+        let mut stage = Stage { round, deaths: Vec::new(), deadline, victim: None };
         let players = self.alive.clone();
         if players.is_empty() {
             bail!("no client is left for the {round}");
@@ -126,6 +136,10 @@ impl Demo {
         self.hear_from(&mut stage, players.clone())?;
         self.tell_clients(Order::Go);
         self.progress.go();
+        if round.kill && players.len() > 1 {
+            let half = Instant::now() + Duration::from_millis(round.millis) / 2;
+            stage.victim = players.last().map(|last| (*last, half));
+        }
         let heard = self.hear_from(&mut stage, players.clone())?;
         self.family.tell(SERVER, Order::End);
         let Some(Report::Server(served)) = self.hear_from(&mut stage, [SERVER].into())?.remove(&SERVER)
@@ -157,6 +171,7 @@ impl Demo {
         while !pending.is_empty() {
             let event = self.family.next(control::TICK);
             self.progress.tick();
+            self.kill(stage);
             match event {
                 Some((SERVER, Event::Said(Report::Progress(messages)))) => self.progress.count(messages),
                 Some((number, Event::Said(Report::Failed(why)))) => {
@@ -180,6 +195,14 @@ impl Demo {
             }
         }
         Ok(heard)
+    }
+
+    /// Kills whose time has come.
+    fn kill(&mut self, stage: &mut Stage) {
+        if let Some((number, _)) = stage.victim.take_if(|(_, at)| Instant::now() >= *at) {
+            self.progress.tell(&format!("(kill -9 {}: {})", self.family.pid(number), self.name(number)));
+            self.family.kill(number);
+        }
     }
 
     fn name(&self, number: u32) -> String {
@@ -236,6 +259,8 @@ impl Demo {
     }
 }
 
+/// Works that share the time of a transport.
+const WORKS: u64 = 4;
 /// How much longer than planned a round may take: for connecting, and for reading what is left.
 const ROUND_SPARE: Duration = Duration::from_secs(30);
 /// How long to wait for the news that the server died.

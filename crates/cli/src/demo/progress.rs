@@ -1,7 +1,7 @@
 //! What the user sees while it runs: a bar on a terminal, a line for each round elsewhere. All of it on stderr.
 
 use super::control::Round;
-use super::report::thousands;
+use crate::figures::thousands;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};

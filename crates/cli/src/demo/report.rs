@@ -1,11 +1,10 @@
 //! Results: rows of numbers, and what they say in words.
 
 use super::Options;
-use super::client::ROUND_TRIP_NANOS_MAX;
 use super::control::{ClientResult, Round, ServerResult, Transport, Work};
+use crate::figures::{self, LINES, RoundTrips, thousands, three_digits};
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
-use hdrhistogram::Histogram;
 use ringway_bench::machine::Machine;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -20,7 +19,7 @@ pub struct Row {
     bytes: usize,
     /// Of clients that were killed, only what is known to have been sent.
     sent: u64,
-    /// Stream: right messages. Calls: right answers; of clients that were killed, right requests.
+    /// Stream: right messages. Otherwise right answers, or parts of them; of clients that were killed, right requests.
     delivered: u64,
     lost: u64,
     corrupt: u64,
@@ -30,15 +29,6 @@ pub struct Row {
     msgs_per_s: f64,
     bytes_per_s: f64,
     ns: Option<RoundTrips>,
-}
-
-/// Round trips of all clients together, in nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct RoundTrips {
-    p50: u64,
-    p99: u64,
-    p999: u64,
-    max: u64,
 }
 
 /// A row as JSON.
@@ -99,11 +89,16 @@ impl Row {
             self.lost += tally.gaps;
             return;
         };
-        let delivered = if self.work == Work::Call { result.answered } else { tally.delivered };
+        let delivered = if self.work == Work::Stream { tally.delivered } else { result.answered };
         self.corrupt += result.corrupt;
         self.sent += result.sent;
         self.delivered += delivered;
         self.lost += result.sent.saturating_sub(delivered + tally.corrupt + result.corrupt);
+    }
+
+    /// Returns what rows are ordered by.
+    pub fn place(&self) -> (Work, Transport) {
+        (self.work, self.transport)
     }
 
     /// Says what went wrong, if something did. A killed client alone is nothing wrong.
@@ -117,20 +112,10 @@ impl Row {
     }
 
     fn cells(&self) -> Vec<String> {
-        let transport = match self.transport {
-            Transport::Ringway => "ringway",
-            Transport::Uds => "Unix socket",
-        };
-        let work = match self.work {
-            Work::Stream => "stream",
-            Work::Call => "request/answer",
-        };
-        let micros = |pick: fn(&RoundTrips) -> u64| {
-            self.ns.as_ref().map_or_else(|| "-".to_owned(), |ns| three_digits(pick(ns) as f64 / 1e3))
-        };
-        vec![
-            transport.to_owned(),
-            work.to_owned(),
+        let micros = self.ns.map_or_else(|| ["-"; 4].map(str::to_owned), |ns| ns.micros());
+        let cells = [
+            self.transport.title().to_owned(),
+            self.work.title().to_owned(),
             self.clients.to_string(),
             thousands(self.sent),
             thousands(self.delivered),
@@ -138,11 +123,8 @@ impl Row {
             thousands(self.corrupt),
             three_digits(self.msgs_per_s / 1e6),
             three_digits(self.bytes_per_s / 1e9),
-            micros(|ns| ns.p50),
-            micros(|ns| ns.p99),
-            micros(|ns| ns.p999),
-            micros(|ns| ns.max),
-        ]
+        ];
+        cells.into_iter().chain(micros).collect()
     }
 }
 
@@ -232,6 +214,14 @@ fn comparison(rows: &[Row]) -> String {
             parts.push(format!("a round trip took {median} (median), {tail} (99th percentile)"));
         }
     }
+    if let Some(rows) = both(Work::Pipeline) {
+        let (ratio, slower) = faster(rows);
+        parts.push(format!("with many in flight it answered {ratio} x the calls{slower}"));
+    }
+    if let Some(rows) = both(Work::Parts) {
+        let (ratio, slower) = faster(rows);
+        parts.push(format!("in parts it answered {ratio} x as fast{slower}"));
+    }
     if parts.is_empty() {
         return "Nothing was measured that could be compared.".to_owned();
     }
@@ -250,37 +240,11 @@ fn share(ratio: f64) -> String {
 }
 
 fn round_trips<'a>(results: impl Iterator<Item = &'a ClientResult>) -> Result<Option<RoundTrips>> {
-    let mut all = Histogram::<u64>::new_with_bounds(1, ROUND_TRIP_NANOS_MAX, 3)?;
+    let mut all = figures::histogram()?;
     for (nanos, count) in results.flat_map(|result| &result.latencies) {
         all.saturating_record_n(*nanos, *count);
     }
-    let at = |quantile| all.value_at_quantile(quantile);
-    Ok((!all.is_empty()).then(|| RoundTrips { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: all.max() }))
-}
-
-/// Writes a number with a comma for each thousand.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Writes a measured number with the digits that mean something.
-fn three_digits(number: f64) -> String {
-    match number {
-        number if number >= 1000.0 => thousands(number.round() as u64),
-        number if number >= 100.0 => format!("{number:.0}"),
-        number if number >= 10.0 => format!("{number:.1}"),
-        number if number >= 0.1 || number == 0.0 => format!("{number:.2}"),
-        number if number >= 0.001 => format!("{number:.4}"),
-        number => format!("{number:.7}"),
-    }
+    Ok(RoundTrips::of(&all))
 }
 
 fn times(ratio: f64) -> String {
@@ -293,8 +257,6 @@ fn times(ratio: f64) -> String {
     }
 }
 
-/// For `Table::load_preset`: lines above, below the header and at the end, none between the rows.
-const LINES: &str = "  ── ══      ──    ";
 const HEADER: [&str; 13] = [
     "transport",
     "work",
@@ -317,7 +279,7 @@ mod tests {
     use ringway_bench::tally::Tally;
 
     fn row(transport: Transport, work: Work, msgs_per_s: f64, p50: Option<u64>) -> Row {
-        let round = Round { transport, work, bytes: 64, millis: 1, bulk: false };
+        let round = Round { transport, work, bytes: 64, millis: 1, bulk: false, kill: false };
         let mut row = Row::new(round, &BTreeMap::new(), &ServerResult::default(), 0).unwrap();
         row.delivered = 10;
         row.msgs_per_s = msgs_per_s;
@@ -351,8 +313,14 @@ mod tests {
 
     #[test]
     fn clients_that_ended_and_clients_that_died_add_up() {
-        let round =
-            Round { transport: Transport::Ringway, work: Work::Stream, bytes: 64, millis: 1, bulk: false };
+        let round = Round {
+            transport: Transport::Ringway,
+            work: Work::Stream,
+            bytes: 64,
+            millis: 1,
+            bulk: false,
+            kill: false,
+        };
         let result = |sent| Some(ClientResult { sent, ..ClientResult::default() });
         let results = BTreeMap::from([(1, result(100)), (2, result(50)), (3, None)]);
         let tally = |client, delivered, gaps, corrupt| {
@@ -373,13 +341,5 @@ mod tests {
         assert_eq!(row.complaint(), None);
         row.delivered = 0;
         assert_eq!(row.complaint().as_deref(), Some("uds call: nothing was delivered"));
-    }
-
-    #[test]
-    fn numbers_have_the_digits_that_mean_something() {
-        assert_eq!(thousands(1_234_567), "1,234,567");
-        assert_eq!(thousands(999), "999");
-        let numbers = [0.0, 0.000_012, 0.01234, 1.234, 12.34, 123.4, 12345.6].map(three_digits);
-        assert_eq!(numbers, ["0.00", "0.0000120", "0.0123", "1.23", "12.3", "123", "12,346"]);
     }
 }

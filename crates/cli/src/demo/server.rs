@@ -1,7 +1,7 @@
 //! The server process: receives from all clients, checks every message, and answers where that is the work.
 
 use super::control::{self, Order, Report, Round, ServerResult, TICK, Transport, Work};
-use super::{client, uds};
+use super::{calls, client, uds};
 use anyhow::{Context, Result, anyhow, bail};
 use ringway::{Event, Group, Member, TrySendError};
 use ringway_bench::tally::Tally;
@@ -90,9 +90,14 @@ fn serve(dir: &Path, round: Round, orders: &Receiver<Order>) -> Result<ServerRes
     let worker = match round.transport {
         Transport::Ringway => {
             let name = path.to_str().context("the temporary directory has a name that is no text")?;
-            let group = Group::new(client::config(round).bind(name)?)?;
-            let board = board.clone();
-            thread::spawn(move || serve_group(group, round, &board))
+            if round.work.is_calls() {
+                let server = calls::CallServer::bind(name, client::config(round), round, &board)?;
+                thread::spawn(move || server.serve())
+            } else {
+                let group = Group::new(client::config(round).bind(name)?)?;
+                let board = board.clone();
+                thread::spawn(move || serve_group(group, round, &board))
+            }
         }
         Transport::Uds => {
             let listener = uds::bind(&path)?;
@@ -187,4 +192,4 @@ fn answer(member: &mut Member, message: &[u8]) {
 /// How long a client may take to read its answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// How long it may take until all is read that the clients have left behind.
-const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(20);

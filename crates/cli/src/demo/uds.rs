@@ -1,6 +1,7 @@
 //! The same work over Unix stream sockets: a length and the message, 64 KiB of buffer on both sides, a thread of the
 //! server for each client. What one would write with the standard library, and the bar that ringway has to clear.
 
+use super::calls::{self, Line};
 use super::client::{ANSWER_LIMIT, Answer, Wire};
 use super::control::{Round, ServerResult, Work};
 use super::server::{Board, Span};
@@ -67,7 +68,7 @@ fn serve_client(mut stream: UnixStream, round: Round, board: &Board) -> io::Resu
     let mut writer = BufWriter::with_capacity(BUFFER_BYTES, stream);
     let mut tally = Tally::new(u32::from_le_bytes(number));
     let mut span = Span::default();
-    let mut message = Vec::new();
+    let (mut message, mut part) = (Vec::new(), Vec::new());
     let mut messages = 0;
     while read_message(&mut reader, &mut message, round.bytes).is_ok() {
         if messages == 0 {
@@ -78,9 +79,16 @@ fn serve_client(mut stream: UnixStream, round: Round, board: &Board) -> io::Resu
         if messages % NOTE_EVERY == 0 {
             board.add(NOTE_EVERY);
         }
-        if round.work == Work::Call
-            && write_message(&mut writer, &message).and_then(|()| writer.flush()).is_err()
-        {
+        if round.work == Work::Stream {
+            continue;
+        }
+        let answered = (0..round.parts()).try_for_each(|number| {
+            calls::fill_part(&mut part, &message, round.parts(), number);
+            write_message(&mut writer, &part)
+        });
+        // What more has come is answered together with this.
+        let is_last = reader.buffer().is_empty();
+        if answered.and_then(|()| if is_last { writer.flush() } else { Ok(()) }).is_err() {
             break;
         }
     }
@@ -151,6 +159,32 @@ impl Wire for UdsWire {
     }
 }
 
+impl Line for UdsWire {
+    type Asked = ();
+
+    fn ask(&mut self, request: &[u8]) -> Result<()> {
+        write_message(&mut self.writer, request).context("cannot ask")
+    }
+
+    fn take(&mut self, (): (), parts: u64, mut check: impl FnMut(&[u8]) -> bool) -> Result<Answer> {
+        let mut is_right = true;
+        for _ in 0..parts {
+            // Before it waits: others may be in flight.
+            if self.reader.buffer().is_empty() {
+                self.writer.flush().context("cannot ask")?;
+            }
+            match read_message(&mut self.reader, &mut self.answer, MESSAGE_BYTES_MAX) {
+                Ok(()) => is_right &= check(&self.answer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Answer::Missing),
+                Err(error) => return Err(error).context("no answer"),
+            }
+        }
+        Ok(Answer::of(is_right))
+    }
+}
+
+/// As long as a message of the demo can be.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// What is kept back before it is written, and what is read ahead.
 const BUFFER_BYTES: usize = 64 << 10;
 const WELCOME: u8 = 1;

@@ -11,7 +11,6 @@ pub fn limits(platform: &Platform) -> Vec<Finding> {
     vec![
         processors(platform),
         quota(),
-        descriptors(platform),
         memory_available(),
         memory_of_group(),
         address_space(),
@@ -42,22 +41,6 @@ fn quota() -> Finding {
     finding(State::Info)
         .found(format!("{text} us of each period, by {}", path.display()))
         .fix("if tails are long: a group that has used its quota stands still until the next period")
-}
-
-fn descriptors(platform: &Platform) -> Finding {
-    let (soft, hard) = (platform.descriptors_soft, platform.descriptors_hard);
-    let found =
-        format!("{} now, {} at most; a connection takes about {PER_CONNECTION}", number(soft), number(hard));
-    let finding = |state| Finding::new(GROUP, "open descriptors", state).found(found);
-    if soft >= DESCRIPTORS_ENOUGH {
-        return finding(State::Ok);
-    }
-    finding(State::Missing).instead(format!("about {} connections a process fit", soft / PER_CONNECTION)).fix(
-        format!(
-            "ulimit -n {}, or call ringway::raise_descriptor_limit",
-            number(hard.min(DESCRIPTORS_ENOUGH))
-        ),
-    )
 }
 
 fn memory_available() -> Finding {
@@ -156,30 +139,12 @@ fn mebibytes(bytes: u64) -> String {
     if bytes < 1 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) }
 }
 
-fn number(limit: u64) -> String {
-    if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() }
-}
-
 const GROUP: &str = "limits";
-/// Socket, doorbell, the peer's process, and a segment; counted in a server with clients.
-const PER_CONNECTION: u64 = 4;
-/// For the default number of connections of a listener.
-const DESCRIPTORS_ENOUGH: u64 = 1024 * PER_CONNECTION;
 const MEMORY_ENOUGH: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn few_descriptors_are_noted_with_a_command() {
-        let mut platform = ringway::platform();
-        (platform.descriptors_soft, platform.descriptors_hard) = (256, 4096);
-        let text = serde_json::to_string(&descriptors(&platform)).unwrap();
-        assert!(text.contains("missing") && text.contains("ulimit -n 4096"), "{text}");
-        platform.descriptors_soft = u64::MAX;
-        assert!(serde_json::to_string(&descriptors(&platform)).unwrap().contains("\"ok\""));
-    }
 
     #[test]
     fn every_limit_says_something() {

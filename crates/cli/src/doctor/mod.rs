@@ -4,6 +4,7 @@ mod directory;
 mod limits;
 mod report;
 mod self_test;
+mod server;
 
 use crate::exit;
 use anyhow::Result;
@@ -27,6 +28,7 @@ pub fn run(args: &DoctorArgs) -> Result<bool> {
     let platform = ringway::platform();
     let mut findings = kernel(&platform);
     findings.extend(limits::limits(&platform));
+    findings.extend(server::findings(&platform));
     // Before the self-test, which makes the directory if it is missing and sweeps it.
     let directory = directory::look();
     findings.extend(directory.findings());

@@ -8,7 +8,7 @@
 
 use super::CommonArgs;
 use super::inlet::TICK;
-use super::interrupt::Interrupt;
+use super::interrupt::{GRACE, Interrupt};
 use super::meter::Meter;
 use super::wire::{self, Content, NOTE_BYTES, Note, Role, Totals};
 use crate::demo::tell;
@@ -33,7 +33,7 @@ pub struct EchoArgs {
 /// # Errors
 /// The name cannot be had, or the listener fails.
 pub fn echo(args: EchoArgs) -> Result<()> {
-    let interrupt = Interrupt::watch()?;
+    let interrupt = Interrupt::watch(GRACE)?;
     let mut group = Group::new(args.common.config().bind(&args.name)?).context("cannot serve clients")?;
     let meter = Meter::start(args.common.show(false));
     let mut desk = Desk { quiet: args.common.quiet, ..Desk::default() };

@@ -43,7 +43,11 @@ impl Output {
         self.writer.as_mut().map_or(Ok(()), BufWriter::flush).map_err(exit::output_error)
     }
 
-    fn put(&mut self, message: &[u8]) -> Result<()> {
+    /// Writes a message, or keeps it in the buffer.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn put(&mut self, message: &[u8]) -> Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         let written = match self.framing {
             Framing::Raw => writer.write_all(message),

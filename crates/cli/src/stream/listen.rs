@@ -2,7 +2,7 @@
 
 use super::framing::Framing;
 use super::inlet::{Inlet, Output, TICK};
-use super::interrupt::Interrupt;
+use super::interrupt::{GRACE, Interrupt};
 use super::meter::{Meter, Show};
 use super::wire::{Note, Reason, Role, Totals};
 use super::{CommonArgs, FramingArgs, deadline_of, parse_seconds, read_greeting};
@@ -37,7 +37,7 @@ pub struct ListenArgs {
 /// # Errors
 /// The name cannot be had, the sender fails, or the output does.
 pub fn listen(args: ListenArgs) -> Result<()> {
-    let interrupt = Interrupt::watch()?;
+    let interrupt = Interrupt::watch(GRACE)?;
     let listener = args.common.config().bind(&args.name)?;
     let mut desk = Desk {
         framing: args.framing.framing(),

@@ -10,6 +10,9 @@ mod send;
 mod wire;
 
 pub use echo::{EchoArgs, echo};
+pub use framing::Framing;
+pub use inlet::Output;
+pub use interrupt::Interrupt;
 pub use listen::{ListenArgs, listen};
 pub use send::{SendArgs, send};
 
@@ -17,7 +20,6 @@ use crate::Profile;
 use crate::exit::{Code, fault};
 use anyhow::{Context, Result};
 use clap::Args;
-use framing::Framing;
 use meter::Show;
 use ringway::{Config, Connection, RecvTimeoutError};
 use std::fs::File;
@@ -65,11 +67,7 @@ struct CommonArgs {
 
 impl CommonArgs {
     fn config(&self) -> Config {
-        let profile = match self.profile {
-            Profile::Latency => ringway::Profile::Latency,
-            Profile::Bulk => ringway::Profile::Bulk,
-        };
-        Config::new().profile(profile).message_bytes_max(self.message_bytes_max)
+        Config::new().profile(self.profile.into()).message_bytes_max(self.message_bytes_max)
     }
 
     /// Says what to show: no progress where the data itself is on the terminal.
@@ -79,7 +77,10 @@ impl CommonArgs {
 }
 
 /// Reads a number of seconds.
-fn parse_seconds(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|_| "not a time that can be waited".to_owned())
 }
@@ -117,7 +118,8 @@ fn read_greeting(connection: &mut Connection) -> Result<(Role, Content)> {
 
 /// How long a greeting may take that was sent before it is waited for.
 const GREETING_LIMIT: Duration = Duration::from_secs(10);
-const MESSAGE_BYTES_MAX: u64 = 64 << 20;
+/// Longest message that is accepted unless told otherwise.
+pub const MESSAGE_BYTES_MAX: u64 = 64 << 20;
 /// A note must fit.
-const MESSAGE_BYTES_RANGE: std::ops::RangeInclusive<u64> = 64..=1 << 30;
+pub const MESSAGE_BYTES_RANGE: std::ops::RangeInclusive<u64> = 64..=1 << 30;
 const PIPE_BYTES: usize = 1 << 20;

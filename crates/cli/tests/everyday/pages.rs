@@ -6,7 +6,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
-const COMMANDS: [&str; 8] = ["demo", "bench", "listen", "send", "echo", "doctor", "completions", "man"];
+const COMMANDS: [&str; 10] =
+    ["demo", "bench", "listen", "send", "echo", "serve", "call", "doctor", "completions", "man"];
 
 fn doctor(scratch: &Scratch, code: i32) -> Value {
     serde_json::from_str(scratch.run(&["doctor", "--json"], b"").expect(code).text()).unwrap()
@@ -31,7 +32,15 @@ fn the_doctor_says_what_is_here_and_what_is_used() {
     }
     let names: Vec<_> =
         report["findings"].as_array().unwrap().iter().map(|finding| &finding["name"]).collect();
-    for name in ["process descriptors", "open descriptors", "overcommit", "processors", "locked memory"] {
+    for name in [
+        "process descriptors",
+        "open descriptors",
+        "overcommit",
+        "processors",
+        "locked memory",
+        "workers",
+        "memory nodes",
+    ] {
         assert!(names.contains(&&Value::from(name)), "{name} in {names:?}");
     }
     assert!(scratch.names().is_empty(), "the self-test leaves nothing, and takes dead names along");

@@ -1,5 +1,6 @@
 //! Processes with a directory of their own and a deadline.
 
+use serde_json::Value;
 use std::fs::{self, DirBuilder};
 use std::io::{Read, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -97,7 +98,7 @@ impl Outcome {
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "stderr: {}", self.stderr);
-        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        assert!(!self.stderr.contains("panicked at"), "{}", self.stderr);
         self
     }
 
@@ -180,6 +181,44 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// `ringway serve`, with JSON on stderr.
+pub struct Serving {
+    running: Running,
+}
+
+impl Scratch {
+    pub fn serve(&self, name: &str, args: &[&str]) -> Serving {
+        let running = self.start(&[&["serve", name, "--json"], args].concat(), None);
+        self.wait_for_name(name);
+        Serving { running }
+    }
+}
+
+impl Serving {
+    pub fn signal(&self, name: &str) {
+        self.running.signal(name);
+    }
+
+    pub fn wait(self) -> Outcome {
+        self.running.wait()
+    }
+
+    /// Ends it gracefully and returns what it said last.
+    #[track_caller]
+    pub fn stop(self) -> Value {
+        self.signal("TERM");
+        self.wait().expect(0).last_event()
+    }
+}
+
+impl Outcome {
+    /// The last line on stderr.
+    #[track_caller]
+    pub fn last_event(&self) -> Value {
+        serde_json::from_str(self.stderr.lines().last().unwrap()).unwrap()
     }
 }
 

@@ -100,6 +100,7 @@ impl Desk {
         if self.next_beat.is_none() {
             self.next_beat = self.heartbeat.map(|interval| Instant::now() + interval);
         }
+        self.counters.clients.add(1);
         self.clients[seat] = Some(Client { session, outbox: Outbox::default(), one_way: 0 });
         self.say(member, &Frame::Settings(settings));
     }

@@ -1,0 +1,102 @@
+//! The scenarios of servers: which cases each consists of.
+
+use crate::case::{Case, Length, Transport, Wait, Work};
+
+/// Several requests of each client under way at once: over a bare pool, as calls, and over a Unix socket.
+pub fn echo(length: Length) -> Vec<Case> {
+    let over = |transport, workers| Case {
+        clients: CLIENTS,
+        depth: DEPTH,
+        workers,
+        ..Case::new("echo", Work::Echo, transport, length)
+    };
+    vec![
+        over(Transport::Ringway, Some(WORKERS)),
+        over(Transport::Rpc, Some(WORKERS)),
+        over(Transport::UdsBuffered, None),
+    ]
+}
+
+/// Round trips of single calls, with and without checksums, next to those of a bare connection.
+pub fn call(length: Length) -> Vec<Case> {
+    CALL_BYTES.into_iter().flat_map(|bytes| call_of(bytes, length)).collect()
+}
+
+/// The same for one length of messages.
+pub fn call_of(bytes: usize, length: Length) -> Vec<Case> {
+    [bare(bytes, length)].into_iter().chain(calls(bytes, length)).collect()
+}
+
+/// The calls alone, of one length.
+pub fn calls(bytes: usize, length: Length) -> [Case; 2] {
+    [true, false].map(|checksum| Case {
+        transport: Transport::Rpc,
+        workers: Some(WORKERS),
+        checksum,
+        ..bare(bytes, length)
+    })
+}
+
+fn bare(bytes: usize, length: Length) -> Case {
+    Case { bytes, wait: Wait::Spin, ..Case::new("call", Work::Rtt, Transport::Ringway, length) }
+}
+
+/// Many clients of one server: one way, answered by a bare pool, and answered as calls.
+pub fn scale(length: Length) -> Vec<Case> {
+    SCALE_CLIENTS.into_iter().flat_map(|clients| scale_to(clients, length)).collect()
+}
+
+/// The same for so many clients.
+pub fn scale_to(clients: u32, length: Length) -> [Case; 3] {
+    let works =
+        [(Work::Fanin, Transport::Ringway), (Work::Echo, Transport::Ringway), (Work::Echo, Transport::Rpc)];
+    works.map(|(work, transport)| Case {
+        clients,
+        processes: Some(PROCESSES),
+        workers: Some(WORKERS),
+        ..Case::new("scale", work, transport, length)
+    })
+}
+
+/// A thousand connections: round trips on one of them while the others are idle, and what their server does while all are.
+pub fn idle_probe(length: Length) -> Vec<Case> {
+    let case = |work| Case {
+        clients: CONNECTED,
+        processes: Some(PROCESSES),
+        workers: Some(WORKERS),
+        ..Case::new("idle-probe", work, Transport::Ringway, length)
+    };
+    vec![case(Work::Probe), case(Work::Crowd)]
+}
+
+/// The server is killed under load and started again; the length is the number of times.
+pub fn reconnect(restarts: u64) -> Case {
+    let case = Case::new("reconnect", Work::Reconnect, Transport::Rpc, Length::Count(restarts));
+    Case { clients: CLIENTS, workers: Some(WORKERS), ..case }
+}
+
+/// One gRPC service over ringway and over a Unix socket: round trips, and a streamed response.
+#[cfg(feature = "grpc")]
+pub fn grpc(length: Length) -> Vec<Case> {
+    let over = |transport, work, bytes| Case { bytes, ..Case::new("grpc", work, transport, length) };
+    [(Work::Rtt, 64), (Work::Stream, 1024)]
+        .into_iter()
+        .flat_map(|(work, bytes)| {
+            [Transport::Tonic, Transport::TonicUds].map(|transport| over(transport, work, bytes))
+        })
+        .collect()
+}
+
+/// Client processes, where each client has one.
+const CLIENTS: u32 = 8;
+/// Client processes, where many clients share one.
+const PROCESSES: u32 = 8;
+const DEPTH: u32 = 32;
+/// Threads of the server: as few as serve one of two cores.
+const WORKERS: u32 = 1;
+const CONNECTED: u32 = 1000;
+/// Lengths of messages whose calls are measured.
+pub const CALL_BYTES: [usize; 3] = [16, 64, 1024];
+const SCALE_CLIENTS: [u32; 4] = [32, 128, 512, 1000];
+/// How often the server of a run is killed, unless something else is asked for.
+pub const RESTARTS: u64 = 10;
