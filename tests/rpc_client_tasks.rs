@@ -245,3 +245,62 @@ fn a_stopped_server_is_found_by_the_heartbeat_of_tasks() {
         });
     }
 }
+
+/// Makes a call again as long as the server says that it is not to be found.
+#[cfg(feature = "tower")]
+#[derive(Clone)]
+struct Again(u32);
+
+#[cfg(feature = "tower")]
+impl tower::retry::Policy<String, String, CallError> for Again {
+    type Future = std::future::Ready<()>;
+
+    fn retry(
+        &mut self,
+        request: &mut String,
+        result: &mut Result<String, CallError>,
+    ) -> Option<Self::Future> {
+        let again = result.is_err() && self.0 > 0;
+        *request = "at last".to_owned();
+        self.0 = self.0.saturating_sub(1);
+        again.then(|| std::future::ready(()))
+    }
+
+    fn clone_request(&mut self, request: &String) -> Option<String> {
+        Some(request.clone())
+    }
+}
+
+#[cfg(feature = "tower")]
+#[test]
+fn the_layers_of_tower_fit_around_a_client() {
+    use tower::{ServiceBuilder, ServiceExt};
+    for runtime in runtimes() {
+        let fixture = fixture();
+        let client = client(&fixture, Wait::Auto);
+        runtime.block_on(async {
+            let limited = ServiceBuilder::new()
+                .timeout(DEADLINE)
+                .concurrency_limit(2)
+                .service(client.service::<String, String>(kind::ECHO));
+            let calls: Vec<_> = (0..50)
+                .map(|number: u32| tokio::spawn(limited.clone().oneshot(number.to_string())))
+                .collect();
+            for (number, call) in calls.into_iter().enumerate() {
+                assert_eq!(call.await.unwrap().unwrap(), number.to_string());
+            }
+            let slow = ServiceBuilder::new()
+                .timeout(Duration::from_millis(20))
+                .service(client.service::<String, String>(kind::NEVER));
+            let error = slow.oneshot(String::new()).await.unwrap_err();
+            assert!(error.is::<tower::timeout::error::Elapsed>(), "{error}");
+            let retried =
+                ServiceBuilder::new().retry(Again(3)).service(client.service::<String, String>(kind::FAIL));
+            let error = retried.oneshot("first".to_owned()).await.unwrap_err();
+            assert_eq!(error.failure().unwrap().text(), "at last");
+        });
+        let seen = Seen::ask(&client);
+        assert_eq!((seen.of(kind::ECHO), seen.of(kind::NEVER), seen.of(kind::FAIL)), (50, 1, 4));
+        assert_eq!(seen.cancels(), 1, "what tower timed out was cancelled");
+    }
+}

@@ -41,6 +41,8 @@ mod receiver;
 mod sender;
 #[cfg(feature = "tonic")]
 pub mod tonic;
+#[cfg(feature = "tower")]
+mod tower;
 
 pub use bytes::{ByteListener, ByteReader, ByteStream, ByteWriter};
 #[cfg(feature = "rpc")]
@@ -49,3 +51,5 @@ pub use connection::{Connection, connect};
 pub use listener::Listener;
 pub use receiver::Receiver;
 pub use sender::{MessageSink, Sender};
+#[cfg(feature = "tower")]
+pub use tower::CallService;

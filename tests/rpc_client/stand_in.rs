@@ -1,4 +1,5 @@
 //! A server that does what the message type says, good or bad, and counts what it did.
+#![allow(dead_code, reason = "every test file uses a part of it")]
 
 use super::common::{self, say};
 use ringway::{Config, Connection, Listener, Sender, Wait};
@@ -8,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// What the message types mean to the stand-in.
-#[allow(dead_code, reason = "every test file uses a part of it")]
 pub mod kind {
     /// Answers with the body.
     pub const ECHO: u16 = 1;
@@ -316,7 +316,6 @@ impl Seen {
 
     /// Asks the server from a task.
     #[cfg(feature = "tokio")]
-    #[allow(dead_code, reason = "every test file uses a part of it")]
     pub async fn ask_async(client: &ringway::rpc::Client) -> Self {
         Self::new(&client.call_async(kind::COUNTS, &()).await.unwrap())
     }
