@@ -402,6 +402,30 @@ impl Core {
         true
     }
 
+    /// Does what is due while somebody waits for room to send; `moved`: there was some since the last time.
+    pub(super) fn wait_for_room(&mut self, moved: bool) {
+        self.read_some();
+        let now = Instant::now();
+        self.session.wait_for_room(now, moved);
+        self.tick(now);
+    }
+
+    /// Says until when whoever sleeps in this seat may do so: nobody can call one who reads from the gate, and nobody else
+    /// may look after what waits for room.
+    #[inline]
+    pub(super) fn next_look_of(
+        &self,
+        seat: usize,
+        deadline: Option<Instant>,
+        reads: bool,
+    ) -> Option<Instant> {
+        let queues = reads && self.gate.iter().any(|queued| queued.seat == seat);
+        if self.outbox.is_empty() && !queues {
+            return deadline;
+        }
+        deadline.into_iter().chain([Instant::now() + ROOM_INTERVAL]).min()
+    }
+
     /// Says until when whoever reads may sleep if nothing comes.
     #[inline]
     pub(crate) fn next_look(&mut self, deadline: Option<Instant>) -> Option<Instant> {
