@@ -109,7 +109,8 @@ fn a_receive_dropped_after_any_number_of_polls_loses_nothing() {
                 tokio::task::yield_now().await;
             }
         }
-        assert!(dropped > 100, "{dropped} futures were dropped");
+        // Every ninth is not even polled once; how many more are dropped depends on the machine.
+        assert!(dropped > 600 / 9, "{dropped} futures were dropped");
         assert_eq!(connection.recv().await.unwrap_err().reason(), &CloseReason::PeerClosed);
         peer.finish();
     });
@@ -133,7 +134,8 @@ fn a_send_dropped_after_any_number_of_polls_sends_nothing_and_may_be_repeated() 
                 None => dropped += 1,
             }
         }
-        assert!(dropped > 400, "{dropped} futures were dropped");
+        // Every thirteenth is not even polled once; how many more are dropped depends on the machine.
+        assert!(dropped > 400 / 13, "{dropped} futures were dropped");
         drop((sender, receiver));
         peer.expect_line("400");
         peer.finish();

@@ -31,7 +31,11 @@
 
 mod bell;
 mod bytes;
+#[cfg(feature = "rpc")]
+mod call;
 mod connection;
+#[cfg(feature = "rpc")]
+mod drive;
 mod listener;
 mod receiver;
 mod sender;
@@ -39,6 +43,8 @@ mod sender;
 pub mod tonic;
 
 pub use bytes::{ByteListener, ByteReader, ByteStream, ByteWriter};
+#[cfg(feature = "rpc")]
+pub use call::ResponseStream;
 pub use connection::{Connection, connect};
 pub use listener::Listener;
 pub use receiver::Receiver;

@@ -213,14 +213,15 @@ impl Roster {
         let stream = self.patience.rest();
         let Self { seats, hot, cold, cold_next, stuck, stuck_next, bell, spinner, .. } = self;
         let few = COLD_LOOKS.min(cold.len());
+        // First those of whom something is expected: they decide how soon an answer begins.
         let glance = || {
-            let some = (0..few).any(|_| {
-                *cold_next = if *cold_next < cold.len() - 1 { *cold_next + 1 } else { 0 };
-                cold[*cold_next].is_ready()
-            });
-            some || bell.is_rung()
-                || hot.iter().any(|at| is_ready(seats, *at))
-                || has_room(seats, stuck, stuck_next)
+            hot.iter().any(|at| is_ready(seats, *at))
+                || bell.is_rung()
+                || (0..few).any(|_| {
+                    *cold_next = if *cold_next < cold.len() - 1 { *cold_next + 1 } else { 0 };
+                    cold[*cold_next].is_ready()
+                })
+                || !stuck.is_empty() && has_room(seats, stuck, stuck_next)
         };
         match spinner.spin_over(hot.len() + few, deadline, stream, glance) {
             Spun::Ready | Spun::TimedOut => return Ok(()),

@@ -200,7 +200,8 @@ impl Sender {
     /// # Errors
     /// As [`try_send`](Self::try_send).
     pub fn try_claim_aligned(&mut self, len: usize, align: usize) -> Result<Claim<'_>, TrySendError> {
-        assert!(align.is_power_of_two() && align <= 64, "alignment {align} is not a power of two up to 64");
+        let allowed = align.is_power_of_two() && align as u64 <= CLAIM_ALIGN_MAX;
+        assert!(allowed, "alignment {align} is not a power of two up to {CLAIM_ALIGN_MAX}");
         let reservation = self.try_reserve(len, align as u64)?;
         Ok(Claim::new(self, reservation))
     }
@@ -283,8 +284,9 @@ impl Sender {
 
     /// Says whether there is room now for the message that was refused last, or nobody left to make any.
     pub(super) fn has_room(&mut self) -> bool {
-        !matches!(self.producer.reserve(self.refused_len, 1), Err(NoRoom::Full))
-            || self.parts.waker.is_closed()
+        // Aligned as far as any claim may ask for: what is reported as room must be enough.
+        let room = self.producer.reserve(self.refused_len, CLAIM_ALIGN_MAX);
+        !matches!(room, Err(NoRoom::Full)) || self.parts.waker.is_closed()
     }
 
     /// Asks the receiver to ring "there is space", unless it was asked already, and looks once more. `true`: there is
@@ -521,6 +523,9 @@ impl Sender {
 pub(super) fn is_worth_a_try(producer: &mut Producer, waker: &Waker, len: usize, align: u64) -> bool {
     !matches!(producer.reserve(len, align), Err(NoRoom::Full)) || waker.is_closed()
 }
+
+/// Of claims: a cache line.
+const CLAIM_ALIGN_MAX: u64 = 64;
 
 fn is_over(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)

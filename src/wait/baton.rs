@@ -37,6 +37,19 @@ impl<W: Clone> Baton<W> {
         self.appoint()
     }
 
+    /// Says whether the baton is at home.
+    #[inline]
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_at_home(&self) -> bool {
+        self.at_home
+    }
+
+    /// Returns how to wake one who sits on the bench, if there is any.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn any_seated(&self) -> Option<W> {
+        self.bench.iter().flatten().next().cloned()
+    }
+
     /// Sits down on the bench, under a number of one's own, before sleeping; again to be woken in another way.
     ///
     /// # Panics

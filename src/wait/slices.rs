@@ -42,10 +42,11 @@ impl Spinner {
         if now - *slices.begun.get_or_insert(now) >= self.budget {
             return Sliced::Exhausted;
         }
-        if now - *slices.yielded.get_or_insert(now) >= YIELD_INTERVAL {
+        // Where others wanted the core the last time, the peer may be one of them: it answers while we give way.
+        if self.crowded || now - *slices.yielded.get_or_insert(now) >= YIELD_INTERVAL {
             slices.yielded = Some(self.give_way(now));
             if self.crowded && self.wait() == Wait::Auto {
-                return Sliced::Exhausted;
+                return if ready() { Sliced::Ready } else { Sliced::Exhausted };
             }
         }
         Sliced::Again

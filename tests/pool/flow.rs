@@ -22,7 +22,8 @@ fn messages_of_a_paused_member_stay_in_its_ring_until_it_is_resumed() {
         assert!(member.is_paused());
         member.id()
     });
-    let before = office.ask(move |members| members.get(id).unwrap().stats());
+    let (before, thread) = office.ask(move |members| (members.get(id).unwrap().stats(), common::thread_id()));
+    common::wait_until("the worker sleeps", || common::is_asleep(std::process::id(), thread));
     paused.send_line("send 100");
     paused.expect_line("sent");
     other.send_line("send 3");
@@ -37,6 +38,7 @@ fn messages_of_a_paused_member_stay_in_its_ring_until_it_is_resumed() {
         assert_eq!(office.expect(text(message)).pid, paused.pid());
     }
     // It is slept for again: nothing but its doorbell tells of this one.
+    common::wait_until("the worker sleeps", || common::is_asleep(std::process::id(), thread));
     paused.send_line("send 1");
     office.expect(text(100));
 }
@@ -129,6 +131,8 @@ fn room_comes_also_after_a_blocking_send_used_the_same_doorbell() {
         member.sender().send_timeout(&message(sent, 100), Duration::from_millis(5))
     });
     assert!(outcome.is_err());
+    let thread = office.ask(|_| common::thread_id());
+    common::wait_until("the worker sleeps", || common::is_asleep(std::process::id(), thread));
     client.send_line(&format!("receive {sent}"));
     client.expect_line("received");
     office.expect(What::Room);

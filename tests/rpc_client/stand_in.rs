@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// What the message types mean to the stand-in.
+#[allow(dead_code, reason = "every test file uses a part of it")]
 pub mod kind {
     /// Answers with the body.
     pub const ECHO: u16 = 1;
@@ -310,7 +311,17 @@ pub struct Seen(Vec<u64>);
 impl Seen {
     /// Asks the server.
     pub fn ask(client: &ringway::rpc::Client) -> Self {
-        let numbers = client.call(kind::COUNTS, &()).unwrap();
+        Self::new(&client.call(kind::COUNTS, &()).unwrap())
+    }
+
+    /// Asks the server from a task.
+    #[cfg(feature = "tokio")]
+    #[allow(dead_code, reason = "every test file uses a part of it")]
+    pub async fn ask_async(client: &ringway::rpc::Client) -> Self {
+        Self::new(&client.call_async(kind::COUNTS, &()).await.unwrap())
+    }
+
+    fn new(numbers: &[u8]) -> Self {
         Self(numbers.chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap())).collect())
     }
 

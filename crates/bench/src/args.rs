@@ -111,6 +111,9 @@ pub enum Scenario {
     IdleProbe,
     /// From the restart of a killed server to the first answer at its clients
     Reconnect,
+    /// One gRPC service over ringway and over a Unix socket: unary calls, and a streamed response
+    #[cfg(feature = "grpc")]
+    Grpc,
     /// A fixed list of all of these, in under three minutes
     All,
 }
@@ -148,6 +151,8 @@ impl BenchArgs {
                 None => scenario::scale(length),
             },
             Scenario::IdleProbe => scenario::idle_probe(length),
+            #[cfg(feature = "grpc")]
+            Scenario::Grpc => scenario::grpc(length),
             Scenario::Reconnect => vec![scenario::reconnect(self.count.unwrap_or(scenario::RESTARTS))],
             scenario => {
                 let (name, work) = match scenario {

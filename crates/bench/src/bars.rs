@@ -76,8 +76,11 @@ fn calls(results: &Results) -> Vec<Judgement> {
     let bare = Query::ours("rtt").bytes(64).wait("spin");
     let twice = Bar::at_most(2.0, Unit::Times).of("a bare round trip");
     let checksum = Query::limit("crc32").bytes(1024);
+    let [grpc, grpc_uds] = ["tonic", "tonic-uds"].map(|transport| Query::peer(transport, "rtt").bytes(64));
+    let slower = Bar::at_least(1.5, Unit::Times).of("tonic rtt");
     vec![
         judge(results, &call, "p50", twice).against(&bare, p50, p50),
+        judge(results, &grpc_uds, "p50", slower).against(&grpc, p50, p50),
         judge(results, &checksum, "each", Bar::below(60.0, Unit::Time)).alone(each),
     ]
 }

@@ -44,6 +44,12 @@ pub enum Transport {
     Ringway,
     /// Calls over the library: frames with checksums, handlers, answers by number.
     Rpc,
+    /// gRPC over the library.
+    #[cfg(feature = "grpc")]
+    Tonic,
+    /// gRPC over a Unix stream socket.
+    #[cfg(feature = "grpc")]
+    TonicUds,
     /// Two words in shared memory: nothing can be faster.
     CacheLine,
     /// Copies of private memory.
@@ -68,6 +74,10 @@ impl Transport {
         match self {
             Self::Ringway => "ringway",
             Self::Rpc => "rpc",
+            #[cfg(feature = "grpc")]
+            Self::Tonic => "tonic",
+            #[cfg(feature = "grpc")]
+            Self::TonicUds => "tonic-uds",
             Self::CacheLine => "cacheline",
             Self::Memcpy => "memcpy",
             Self::Crc32 => "crc32",
@@ -228,6 +238,10 @@ impl Case {
 
     /// Says whether ringway carries the messages.
     pub fn is_ours(&self) -> bool {
+        #[cfg(feature = "grpc")]
+        if self.transport == Transport::Tonic {
+            return true;
+        }
         matches!(self.transport, Transport::Ringway | Transport::Rpc)
     }
 

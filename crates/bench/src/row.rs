@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Row {
     /// Scenario, for example `rtt`.
     pub scenario: String,
-    /// What carried the messages: `ringway`, `rpc` (calls over it), `cacheline`, `memcpy`, `crc32`, `futex`, `socket`, `uds`, `uds-buffered`, `pipe`.
+    /// What carried the messages: `ringway`, `rpc` (calls over it), `tonic` (gRPC over it), `tonic-uds`, `cacheline`, `memcpy`, `crc32`, `futex`, `socket`, `uds`, `uds-buffered`, `pipe`.
     pub transport: String,
     /// The work, where it does not have the name of the scenario: `rtt`, `stream`, `fanin`, `echo`, `probe`, `crowd`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -75,6 +75,18 @@ pub fn reconnect(restarts: u64) -> Case {
     Case { clients: CLIENTS, workers: Some(WORKERS), ..case }
 }
 
+/// One gRPC service over ringway and over a Unix socket: round trips, and a streamed response.
+#[cfg(feature = "grpc")]
+pub fn grpc(length: Length) -> Vec<Case> {
+    let over = |transport, work, bytes| Case { bytes, ..Case::new("grpc", work, transport, length) };
+    [(Work::Rtt, 64), (Work::Stream, 1024)]
+        .into_iter()
+        .flat_map(|(work, bytes)| {
+            [Transport::Tonic, Transport::TonicUds].map(|transport| over(transport, work, bytes))
+        })
+        .collect()
+}
+
 /// Client processes, where each client has one.
 const CLIENTS: u32 = 8;
 /// Client processes, where many clients share one.

@@ -158,6 +158,8 @@ pub fn cases(length: Length) -> Vec<Case> {
     cases.extend(scenario::scale(length));
     cases.extend(scenario::idle_probe(length));
     cases.push(scenario::reconnect(RESTARTS));
+    #[cfg(feature = "grpc")]
+    cases.extend(scenario::grpc(length));
     cases.push(Case { clients: PAIRS, ..ringway("idle", Work::Idle, 64, Wait::Auto) });
     cases.push(ringway("connect", Work::Connect, 64, Wait::Auto));
     cases.push(ringway("memory", Work::Memory, 64, Wait::Auto));
@@ -188,7 +190,7 @@ fn tell(line: &str) {
 /// How many times as many runs as asked for may be added because some did not count.
 const EXTRA_FACTOR: u32 = 2;
 /// How much time they may take in `all`, all cases together.
-const BUDGET: Duration = Duration::from_secs(60);
+const BUDGET: Duration = Duration::from_secs(45);
 /// More than anybody waits: then only the number of runs is bounded.
 const UNBOUNDED: Duration = Duration::from_secs(1 << 32);
 const PAIRS: u32 = 8;

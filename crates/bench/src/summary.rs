@@ -68,6 +68,7 @@ fn settings(case: &Case) -> Row {
     let has_bytes = case.has_messages() || is_local(case);
     let clients = (case.servers() > 0 && case.work != Work::Memory).then_some(u64::from(case.clients));
     let shared = case.processes.map(|_| u64::from(case.processes()));
+    let most = (0..case.processes()).map(|process| case.clients_of(process).len() as u64).max();
     let work = work_name(case.work);
     Row {
         scenario: case.scenario.clone(),
@@ -77,9 +78,7 @@ fn settings(case: &Case) -> Row {
         bytes: has_bytes.then_some(case.bytes as u64),
         clients,
         processes: shared,
-        connections_each: shared
-            .map(|_| (0..case.processes()).map(|at| case.clients_of(at).len() as u64).max())
-            .flatten(),
+        connections_each: shared.and(most),
         depth: (case.depth > 1).then_some(u64::from(case.depth)),
         workers: case.workers.map(u64::from),
         checksum: (case.transport == Transport::Rpc).then_some(case.checksum),

@@ -97,10 +97,12 @@ enum Command {
     /// Sends messages from several processes to one, over ringway and over Unix sockets, and compares
     ///
     /// Starts a server process and several client processes. First each client sends messages as fast as it can, then
-    /// each sends requests and waits for the answers; both over ringway and, with the same checks, over Unix stream
-    /// sockets. Every message is checked: a sequence number and a word per 64 bytes in each, every byte in 1 of 64.
+    /// each sends requests and waits for the answers, then calls are answered in parts, and at last each client has many
+    /// calls in flight; all of it over ringway and, with the same checks, over Unix stream sockets. Every message is
+    /// checked: a sequence number and a word per 64 bytes in each, every byte in 1 of 64.
     ///
-    /// A client may be killed while it runs (the process numbers are printed): the others go on. The exit code is 0 if
+    /// A client may be killed while it runs (the process numbers are printed): the others go on. In the last round the
+    /// demo kills one itself. The exit code is 0 if
     /// nothing was lost or corrupt, 1 if something was or the demo failed, 2 if the arguments make no sense.
     #[command(after_help = exit::HELP)]
     Demo(DemoArgs),
@@ -136,7 +138,7 @@ struct DemoArgs {
     /// Bytes of a message, 16 to 67108864 (64 MiB); more than a quarter of the ring travels in fragments
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(BYTES_MIN..=BYTES_MAX))]
     bytes: u64,
-    /// Seconds for each transport, half for the stream and half for requests and answers
+    /// Seconds for each transport, a quarter for each kind of work
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=SECS_MAX))]
     secs: u64,
     /// Print one JSON object for each row, and nothing else, on stdout

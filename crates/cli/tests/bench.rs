@@ -220,6 +220,16 @@ fn clients_outlive_their_server() {
     assert_eq!(answers, 4, "each of two clients, after each of two restarts: {}", rows[0]);
 }
 
+#[cfg(feature = "grpc")]
+#[test]
+fn a_service_is_called_over_both() {
+    let rows = rows("grpc --secs 0.05");
+    assert_eq!(names(&rows, "transport"), ["tonic", "tonic-uds", "tonic", "tonic-uds"]);
+    assert_eq!(names(&rows, "work"), ["rtt", "rtt", "stream", "stream"]);
+    rows.iter().for_each(check_whole);
+    rows[..2].iter().for_each(check_latencies);
+}
+
 #[test]
 fn one_thread_sends_to_itself() {
     check_whole(&rows("same-thread --secs 0.05")[0]);

@@ -16,8 +16,8 @@ pub(crate) struct Ask {
     pub(crate) idempotent: bool,
     /// Bytes of a streamed response that may come before credit is given.
     pub(crate) window: Option<u32>,
-    /// When it began.
-    pub(crate) now: Instant,
+    /// When it began, if that was asked for: reading the clock takes a tenth of a call.
+    pub(crate) began: Option<Instant>,
     /// When it ends, answered or not.
     pub(crate) deadline: Option<Instant>,
 }
@@ -25,19 +25,19 @@ pub(crate) struct Ask {
 impl Ask {
     /// Says whether it counts as a call in flight.
     #[inline]
-    pub(super) fn needs_place(&self) -> bool {
+    pub(crate) fn needs_place(&self) -> bool {
         !self.one_way
     }
 
     /// Returns the bytes of its frame.
     #[inline]
-    pub(super) fn frame_bytes(&self, body: &[u8]) -> usize {
+    pub(crate) fn frame_bytes(&self, body: &[u8]) -> usize {
         HEADER_BYTES + body.len() + if self.one_way { 0 } else { PRELUDE_BYTES }
     }
 
     /// Returns its frame.
     #[inline]
-    pub(super) fn frame<'a>(&self, id: u64, body: &'a [u8]) -> Frame<'a> {
+    pub(crate) fn frame<'a>(&self, id: u64, body: &'a [u8]) -> Frame<'a> {
         let message_type = self.message_type;
         if self.one_way {
             return Frame::OneWay { message_type, body };
@@ -46,7 +46,7 @@ impl Ask {
             id,
             message_type,
             priority: self.priority,
-            timeout_us: self.deadline.map_or(0, |deadline| micros(self.now, deadline)),
+            timeout_us: self.began.zip(self.deadline).map_or(0, |(began, deadline)| micros(began, deadline)),
             window: self.window,
             body,
         })

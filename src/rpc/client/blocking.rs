@@ -1,7 +1,8 @@
 //! Waiting by threads; see `core` for the rules.
 
 use super::ask::Ask;
-use super::core::{Held, Line, MESSAGES_PER_LOOK, Outlet, ROOM_INTERVAL};
+use super::core::{Held, Line, Outlet, ROOM_INTERVAL};
+use super::reading::MESSAGES_PER_LOOK;
 use super::seats::Wake;
 use crate::connection::Receiver;
 use crate::error::call::CallError;
@@ -34,9 +35,9 @@ impl Unsent {
 impl Line {
     /// Sends a request; returns with the lock, so that the answer can be waited for without locking anew.
     #[inline]
-    pub(super) fn send(&self, ask: &Ask, body: &[u8]) -> Result<(Held<'_>, Ticket), Unsent> {
+    pub(crate) fn send(&self, ask: &Ask, body: &[u8]) -> Result<(Held<'_>, Ticket), Unsent> {
         let mut core = self.hold();
-        core.look_after_peer(ask.now);
+        core.look_after_peer();
         let len = ask.frame_bytes(body);
         if len > core.message_bytes_max() {
             let max = core.message_bytes_max();
@@ -83,13 +84,8 @@ impl Line {
         body: &[u8],
         len: usize,
     ) -> Result<(Held<'a>, Ticket), Unsent> {
-        let mut outlet = core.outlet.take().expect("invariant: whoever passed the gate finds the outlet");
-        let id = if ask.one_way { 0 } else { core.session.begin(ask.window, seat) };
-        let codec = core.session.codec();
+        let (mut outlet, id) = core.take_outlet(ask, seat, body, len);
         drop(core);
-        outlet.frame.resize(len, 0);
-        let (head, body) = ask.frame(id, body).head();
-        codec.write(&mut outlet.frame, &head.header, head.prelude(), body);
         let sent = self.push(&mut outlet, ask.deadline);
         let mut core = self.hold();
         if sent.is_err() {
@@ -135,7 +131,7 @@ impl Line {
 
     /// Waits for the answer of a call and puts it into `out`.
     #[inline]
-    pub(super) fn collect(
+    pub(crate) fn collect(
         &self,
         core: Held<'_>,
         ticket: Ticket,
@@ -156,7 +152,7 @@ impl Line {
     /// Waits until something is so that others bring about, or for the deadline; reads meanwhile, for all, if nobody
     /// else does. It must be so when the connection has ended.
     #[inline]
-    pub(super) fn wait<'a>(
+    pub(crate) fn wait<'a>(
         &'a self,
         mut core: Held<'a>,
         seat: usize,
@@ -182,13 +178,11 @@ impl Line {
                 return (core, false);
             }
             core.baton.sit(seat, Wake::Thread(thread::current()));
-            let until = core.next_look_of(seat, deadline, false);
+            let until = core.next_try(deadline);
             drop(core);
             park(until);
             core = self.hold();
-            if until != deadline {
-                core.retry();
-            }
+            core.retry();
         }
     }
 
@@ -203,8 +197,7 @@ impl Line {
     ) -> (Held<'a>, bool) {
         let mut late = false;
         loop {
-            let until = core.next_look_of(seat, deadline, true);
-            let until = core.next_look(until);
+            let until = core.next_look_of(seat, deadline);
             drop(core);
             let heard = match until {
                 None => receiver.recv().map_err(|error| RecvTimeoutError::Closed(error.reason().clone())),
@@ -235,10 +228,15 @@ impl Line {
     }
 }
 
-/// Says why a request was not sent; whoever waits at the gate is next.
 #[cold]
 fn refuse(mut core: Held<'_>, seat: usize, error: TrySendError) -> Unsent {
     core.leave(seat);
+    refusal(&mut core, error)
+}
+
+/// Says why a request was not sent; whoever waits at the gate is next.
+#[cold]
+pub(crate) fn refusal(core: &mut Held<'_>, error: TrySendError) -> Unsent {
     let unsent = match error {
         TrySendError::Full => Unsent::timeout(),
         TrySendError::TooLarge { len, max } => Unsent::Error(CallError::TooLarge { len, max }),
@@ -252,7 +250,7 @@ fn refuse(mut core: Held<'_>, seat: usize, error: TrySendError) -> Unsent {
     unsent
 }
 
-pub(super) fn is_over(deadline: Option<Instant>) -> bool {
+pub(crate) fn is_over(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 

@@ -22,10 +22,10 @@ use super::seats::{Seats, Wake, Wakes};
 use crate::connection::{Receiver, Sender};
 use crate::error::call::{CallError, FrameError};
 use crate::error::{CloseReason, TrySendError};
+use crate::proto::call::Frame;
 use crate::proto::call::client::{ClientSession, Heard};
-use crate::proto::call::{Due, Frame};
 use crate::proto::frame::{Codec, HEADER_BYTES};
-use crate::sys::ForkToken;
+use crate::sys::{ForkToken, ticks};
 use crate::wait::Baton;
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -40,30 +40,48 @@ pub(crate) struct Line {
 
 /// See the head of this file.
 pub(crate) struct Core {
-    pub(super) session: ClientSession<usize>,
-    pub(super) seats: Seats,
-    pub(super) baton: Baton<Wake>,
+    pub(crate) session: ClientSession<usize>,
+    pub(crate) seats: Seats,
+    pub(crate) baton: Baton<Wake>,
     /// At home while nobody has the baton, and the connection lasts.
-    pub(super) receiver: Option<Box<Receiver>>,
+    pub(crate) receiver: Option<Box<Receiver>>,
     /// At home while nobody waits for room with it, and the connection lasts.
-    pub(super) outlet: Option<Box<Outlet>>,
-    outbox: VecDeque<Frame<'static>>,
-    gate: VecDeque<Queued>,
-    end: Option<End>,
+    pub(crate) outlet: Option<Box<Outlet>>,
+    pub(super) outbox: VecDeque<Frame<'static>>,
+    pub(super) gate: VecDeque<Queued>,
+    pub(super) end: Option<End>,
     /// Nothing more can be sent, while answers may still come.
     shut: Option<CloseReason>,
     message_bytes_max: usize,
-    idle_since: Instant,
-    wakes: Wakes,
+    /// On the clock of [`ticks`].
+    idle_since: u64,
+    #[cfg(feature = "tokio")]
+    pub(crate) tasks: Tasks,
+    pub(super) wakes: Wakes,
+}
+
+/// The tasks among those that wait.
+#[cfg(feature = "tokio")]
+#[derive(Default)]
+pub(crate) struct Tasks {
+    /// How many there are.
+    pub(crate) waiting: usize,
+    /// The seat of the task that reads for them.
+    pub(crate) driver: Option<usize>,
+    /// It has the baton. Between its polls the receiver lies at home nevertheless, and any thread may take both: a
+    /// runtime that is not run for a while must hold up nobody else.
+    pub(crate) driver_reads: bool,
+    /// It found no task that waits, and sleeps until it is called.
+    pub(crate) driver_idles: bool,
 }
 
 /// The sender, and room to write a frame before it is sent.
-pub(super) struct Outlet {
-    pub(super) sender: Sender,
-    pub(super) frame: Vec<u8>,
+pub(crate) struct Outlet {
+    pub(crate) sender: Sender,
+    pub(crate) frame: Vec<u8>,
 }
 
-struct Queued {
+pub(crate) struct Queued {
     seat: usize,
     needs_place: bool,
     priority: bool,
@@ -72,7 +90,7 @@ struct Queued {
 
 /// Why a connection ended.
 #[derive(Debug, Clone)]
-pub(super) enum End {
+pub(crate) enum End {
     Closed(CloseReason),
     Protocol(FrameError),
 }
@@ -93,11 +111,10 @@ pub(crate) struct Held<'a> {
 
 impl Line {
     /// Begins to speak on a connection.
-    pub(super) fn new(
+    pub(crate) fn new(
         (sender, receiver): (Sender, Receiver),
         session: ClientSession<usize>,
         owner: ForkToken,
-        now: Instant,
     ) -> Self {
         let message_bytes_max = sender.message_bytes_max();
         let mut core = Core {
@@ -110,7 +127,9 @@ impl Line {
             end: None,
             shut: None,
             message_bytes_max,
-            idle_since: now,
+            idle_since: ticks(),
+            #[cfg(feature = "tokio")]
+            tasks: Tasks::default(),
             wakes: Wakes::default(),
             session,
         };
@@ -119,7 +138,7 @@ impl Line {
     }
 
     /// Says whether this process made the connection.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         self.owner.is_current()
     }
 
@@ -128,6 +147,16 @@ impl Line {
     pub(crate) fn hold(&self) -> Held<'_> {
         // What a panic left is whole: nothing here calls foreign code.
         Held { guard: Some(self.core.lock().unwrap_or_else(PoisonError::into_inner)) }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // The task that read for others ends; in a child made by fork it is not there.
+        if self.is_ours() {
+            let mut core = self.hold();
+            core.notify_all();
+        }
     }
 }
 
@@ -172,7 +201,7 @@ impl Core {
     }
 
     /// Says why new calls must be made elsewhere.
-    pub(super) fn why_shut(&self) -> CloseReason {
+    pub(crate) fn why_shut(&self) -> CloseReason {
         match (&self.shut, &self.end) {
             (Some(reason), _) | (None, Some(End::Closed(reason))) => reason.clone(),
             // The server goes away, or broke the protocol.
@@ -182,9 +211,10 @@ impl Core {
 
     /// After a pause asks the kernel whether the server still lives, so that a call is not sent to a dead one.
     #[inline]
-    pub(crate) fn look_after_peer(&mut self, now: Instant) {
-        if self.seats.is_empty() {
-            if now.saturating_duration_since(self.idle_since) > IDLE {
+    pub(crate) fn look_after_peer(&mut self) {
+        if self.session.is_idle() {
+            let now = ticks();
+            if now.wrapping_sub(self.idle_since) > IDLE_TICKS {
                 self.ask_for_peer();
             }
             self.idle_since = now;
@@ -202,13 +232,13 @@ impl Core {
 
     /// Says how long a frame may be, in bytes.
     #[inline]
-    pub(super) fn message_bytes_max(&self) -> usize {
+    pub(crate) fn message_bytes_max(&self) -> usize {
         self.message_bytes_max
     }
 
     /// Says whether this may be sent now by someone who has not queued.
     #[inline]
-    pub(super) fn may_enter(&mut self, ask: &Ask) -> bool {
+    pub(crate) fn may_enter(&mut self, ask: &Ask) -> bool {
         (self.gate.is_empty() || ask.priority) && self.has_room_for(ask.needs_place())
     }
 
@@ -218,7 +248,7 @@ impl Core {
     }
 
     /// Queues at the gate.
-    pub(super) fn queue(&mut self, seat: usize, ask: &Ask) {
+    pub(crate) fn queue(&mut self, seat: usize, ask: &Ask) {
         let queued = Queued { seat, needs_place: ask.needs_place(), priority: ask.priority, called: false };
         // Behind those who have priority too.
         let place = self.gate.iter().position(|other| ask.priority && !other.priority);
@@ -226,7 +256,7 @@ impl Core {
     }
 
     /// Says whether the one in the queue need not wait any more: it may send, or never will here.
-    pub(super) fn is_through(&mut self, seat: usize) -> bool {
+    pub(crate) fn is_through(&mut self, seat: usize) -> bool {
         if !self.is_open() {
             return true;
         }
@@ -236,14 +266,20 @@ impl Core {
         through
     }
 
+    /// Says whether someone is in the queue.
+    #[inline]
+    pub(crate) fn is_queued(&self, seat: usize) -> bool {
+        self.gate.iter().any(|queued| queued.seat == seat)
+    }
+
     /// Leaves the queue. After sending, or instead, [`call_next`](Self::call_next) is due.
-    pub(super) fn unqueue(&mut self, seat: usize) {
+    pub(crate) fn unqueue(&mut self, seat: usize) {
         self.gate.retain(|queued| queued.seat != seat);
     }
 
     /// Calls the first in the queue who could send now.
     #[inline]
-    pub(super) fn call_next(&mut self) {
+    pub(crate) fn call_next(&mut self) {
         if !self.gate.is_empty() {
             self.call_first_able();
         }
@@ -260,7 +296,7 @@ impl Core {
 
     /// Sends a request or a one-way message whose frame has `len` bytes, if there is room; returns the id of the call.
     #[inline]
-    pub(super) fn post(
+    pub(crate) fn post(
         &mut self,
         ask: &Ask,
         seat: usize,
@@ -277,18 +313,35 @@ impl Core {
     }
 
     /// Says something of the protocol itself, now or as soon as there is room.
-    pub(super) fn say(&mut self, frame: Frame<'static>) {
+    pub(crate) fn say(&mut self, frame: Frame<'static>) {
         let pongs = |frame: &Frame<'_>| matches!(frame, Frame::Pong { .. });
         if pongs(&frame) && self.outbox.iter().filter(|frame| pongs(frame)).count() >= PONGS_MAX {
             return;
         }
         self.outbox.push_back(frame);
-        self.flush();
+        if !self.flush() {
+            // Those that sleep do not look for room from time to time yet.
+            self.notify_gate();
+            #[cfg(feature = "tokio")]
+            if let Some(driver) = self.tasks.driver {
+                self.notify(driver);
+            }
+        }
+    }
+
+    /// Says until when one who does not read may sleep: while something waits for room, somebody looks for it.
+    #[inline]
+    pub(crate) fn next_try(&self, deadline: Option<Instant>) -> Option<Instant> {
+        if self.outbox.is_empty() {
+            return deadline;
+        }
+        let soon = Instant::now() + ROOM_INTERVAL;
+        Some(deadline.map_or(soon, |deadline| deadline.min(soon)))
     }
 
     /// Sends what waits in the outbox; `false`: some of it still waits.
     #[inline]
-    fn flush(&mut self) -> bool {
+    pub(super) fn flush(&mut self) -> bool {
         self.outbox.is_empty() || self.flush_some()
     }
 
@@ -308,14 +361,33 @@ impl Core {
     }
 
     /// Tries again what found no room; call it when time has passed.
-    pub(super) fn retry(&mut self) {
+    pub(crate) fn retry(&mut self) {
         if self.flush() {
             self.call_next();
         }
     }
 
+    /// Takes the outlet away, with the frame written into it; returns the id of the call too.
+    ///
+    /// # Panics
+    /// If it is away, so whoever calls this has passed the gate.
+    pub(crate) fn take_outlet(
+        &mut self,
+        ask: &Ask,
+        seat: usize,
+        body: &[u8],
+        len: usize,
+    ) -> (Box<Outlet>, u64) {
+        let mut outlet = self.outlet.take().expect("invariant: whoever passed the gate finds the outlet");
+        let id = if ask.one_way { 0 } else { self.session.begin(ask.window, seat) };
+        outlet.frame.resize(len, 0);
+        let (head, body) = ask.frame(id, body).head();
+        self.session.codec().write(&mut outlet.frame, &head.header, head.prelude(), body);
+        (outlet, id)
+    }
+
     /// Brings the outlet back.
-    pub(super) fn come_home(&mut self, mut outlet: Box<Outlet>) {
+    pub(crate) fn come_home(&mut self, mut outlet: Box<Outlet>) {
         if outlet.frame.capacity() > KEPT_BYTES {
             outlet.frame = Vec::new();
         }
@@ -326,7 +398,7 @@ impl Core {
     }
 
     /// Nothing more can be sent: those who wait for that go elsewhere.
-    pub(super) fn shut(&mut self, reason: CloseReason) {
+    pub(crate) fn shut(&mut self, reason: CloseReason) {
         self.shut.get_or_insert(reason);
         self.outbox.clear();
         self.notify_gate();
@@ -358,95 +430,6 @@ impl Core {
         }
     }
 
-    /// Takes the baton, and with it the receiver, if nobody has it.
-    #[inline]
-    pub(crate) fn take_receiver(&mut self) -> Option<Box<Receiver>> {
-        if self.end.is_some() || !self.baton.take() {
-            return None;
-        }
-        self.receiver.take()
-    }
-
-    /// Brings baton and receiver back, and appoints who reads on.
-    #[inline]
-    pub(crate) fn bring_receiver(&mut self, receiver: Box<Receiver>) {
-        if self.end.is_none() {
-            self.receiver = Some(receiver);
-        }
-        let next = self.baton.put_back();
-        self.wakes.push(next);
-    }
-
-    /// Reads what is there, without waiting, unless somebody else reads.
-    pub(super) fn read_some(&mut self) {
-        let Some(mut receiver) = self.take_receiver() else { return };
-        for _ in 0..MESSAGES_PER_LOOK {
-            if !self.hear_next(&mut receiver) {
-                break;
-            }
-        }
-        self.bring_receiver(receiver);
-    }
-
-    /// Takes one message that is there and hands it out; `false`: there was none.
-    #[inline]
-    pub(crate) fn hear_next(&mut self, receiver: &mut Receiver) -> bool {
-        if self.end.is_some() || self.wakes.is_full() {
-            return false;
-        }
-        match receiver.try_recv() {
-            Ok(message) => self.hear(&message),
-            Err(crate::error::TryRecvError::Empty) => return false,
-            Err(crate::error::TryRecvError::Closed(reason)) => self.end(End::Closed(reason)),
-        }
-        true
-    }
-
-    /// Does what is due while somebody waits for room to send; `moved`: there was some since the last time.
-    pub(super) fn wait_for_room(&mut self, moved: bool) {
-        self.read_some();
-        let now = Instant::now();
-        self.session.wait_for_room(now, moved);
-        self.tick(now);
-    }
-
-    /// Says until when whoever sleeps in this seat may do so: nobody can call one who reads from the gate, and nobody else
-    /// may look after what waits for room.
-    #[inline]
-    pub(super) fn next_look_of(
-        &self,
-        seat: usize,
-        deadline: Option<Instant>,
-        reads: bool,
-    ) -> Option<Instant> {
-        let queues = reads && self.gate.iter().any(|queued| queued.seat == seat);
-        if self.outbox.is_empty() && !queues {
-            return deadline;
-        }
-        deadline.into_iter().chain([Instant::now() + ROOM_INTERVAL]).min()
-    }
-
-    /// Says until when whoever reads may sleep if nothing comes.
-    #[inline]
-    pub(crate) fn next_look(&mut self, deadline: Option<Instant>) -> Option<Instant> {
-        if self.outbox.is_empty() && !self.session.has_pulse() {
-            return deadline;
-        }
-        let now = Instant::now();
-        let room = if self.outbox.is_empty() { None } else { Some(now + ROOM_INTERVAL) };
-        [deadline, room, self.session.next_deadline(now)].into_iter().flatten().min()
-    }
-
-    /// Does what is due by the clock.
-    pub(crate) fn tick(&mut self, now: Instant) {
-        self.retry();
-        match self.session.handle_timeout(now) {
-            Due::Ping => self.say(Frame::Ping { id: 0 }),
-            Due::Dead => self.end(End::Closed(CloseReason::PeerSilent)),
-            Due::Nothing => {}
-        }
-    }
-
     /// Ends the connection: every call in flight fails, whoever waits is woken.
     #[cold]
     pub(crate) fn close(&mut self, reason: CloseReason) {
@@ -454,7 +437,7 @@ impl Core {
     }
 
     #[cold]
-    fn end(&mut self, end: End) {
+    pub(super) fn end(&mut self, end: End) {
         if self.end.is_some() {
             return;
         }
@@ -465,11 +448,16 @@ impl Core {
         // Closing them tells the server; whoever has one of them away closes it when it comes back.
         self.outlet = None;
         self.receiver = None;
+        self.notify_all();
+    }
+
+    /// Wakes everybody.
+    pub(crate) fn notify_all(&mut self) {
         (0..self.seats.len()).for_each(|seat| self.notify(seat));
     }
 
     /// Stops to wait for the answer of a call.
-    pub(super) fn give_up(&mut self, id: u64) {
+    pub(crate) fn give_up(&mut self, id: u64) {
         if self.session.give_up(id) {
             self.say(Frame::Cancel { id });
             self.call_next();
@@ -478,21 +466,21 @@ impl Core {
 
     /// Gives a seat back; see [`Seats::release`].
     #[inline]
-    pub(super) fn leave(&mut self, seat: usize) {
+    pub(crate) fn leave(&mut self, seat: usize) {
         self.rise(seat);
         self.seats.release(seat);
     }
 
     /// Leaves the bench.
     #[inline]
-    pub(super) fn rise(&mut self, seat: usize) {
+    pub(crate) fn rise(&mut self, seat: usize) {
         let next = self.baton.rise(seat);
-        self.wakes.push(next);
+        self.pass_on(next);
     }
 
     /// Wakes whoever waits in this seat.
     #[inline]
-    fn notify(&mut self, seat: usize) {
+    pub(crate) fn notify(&mut self, seat: usize) {
         let wake = self.baton.seated(seat).or_else(|| self.seats.take_waker(seat));
         self.wakes.push(wake);
     }
@@ -514,11 +502,9 @@ fn try_say(sender: &mut Sender, codec: Codec, frame: &Frame<'_>) -> Result<(), T
 
 /// While something waits for room and nobody can be told of it, room is looked for this often.
 pub(crate) const ROOM_INTERVAL: Duration = Duration::from_millis(1);
-/// After such a pause the kernel is asked whether the server lives.
-const IDLE: Duration = Duration::from_micros(100);
-/// Messages handed out at once at most.
-pub(super) const MESSAGES_PER_LOOK: usize = 16;
+/// After such a pause, 50 to 250 us, the kernel is asked whether the server lives.
+const IDLE_TICKS: u64 = 250_000;
 /// Answers to pings that wait for room at most.
 const PONGS_MAX: usize = 4;
 /// Buffers beyond this are not kept.
-pub(super) const KEPT_BYTES: usize = 1 << 20;
+pub(crate) const KEPT_BYTES: usize = 1 << 20;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// Where callers get the connection from.
 pub(crate) struct Hub {
     name: String,
-    pub(super) options: Options,
+    pub(crate) options: Options,
     owner: ForkToken,
     state: Mutex<State>,
     changed: Condvar,
@@ -44,7 +44,7 @@ struct State {
 
 impl Hub {
     /// Makes a client's hub, connected at once or with the first call.
-    pub(super) fn new(name: &str, options: Options, now: bool) -> Result<Self, ConnectError> {
+    pub(crate) fn new(name: &str, options: Options, now: bool) -> Result<Self, ConnectError> {
         options.config.check_for(name)?;
         let os = |source| ConnectError::Os { action: "tell the process from its children", source };
         let hub = Self {
@@ -166,7 +166,7 @@ impl Hub {
     }
 
     /// Ends the client: no new calls.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         if self.is_ours() {
             let mut state = self.lock();
             state.closed = true;
@@ -180,7 +180,7 @@ impl Hub {
         let timeout = config.connect_timeout.min(limit);
         let connection = config.clone().connect_timeout(timeout).connect(&self.name)?;
         let session = ClientSession::new(*without_checksum, *calls_max, *heartbeat);
-        Ok(Arc::new(Line::new(connection.split(), session, self.owner, Instant::now())))
+        Ok(Arc::new(Line::new(connection.split(), session, self.owner)))
     }
 
     /// Says why there is no connection, to one whose time is up.

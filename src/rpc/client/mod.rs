@@ -1,12 +1,13 @@
 //! The client: calls a server, from many threads and tasks at once, and connects again when it must.
 
-mod ask;
-mod blocking;
+pub(crate) mod ask;
+pub(crate) mod blocking;
 pub(crate) mod core;
-mod hub;
+pub(crate) mod hub;
 mod options;
+pub(crate) mod reading;
 mod response;
-mod seats;
+pub(crate) mod seats;
 mod stream;
 mod typed;
 
@@ -156,17 +157,20 @@ impl Client {
     pub fn request(&self, message_type: u16) -> CallBuilder<'_> {
         assert!(message_type < TYPE_RESERVED, "message types from {TYPE_RESERVED:#06x} on are reserved");
         let Options { timeout, window, .. } = &self.hub.options;
-        let now = Instant::now();
         let ask = Ask {
             message_type,
             one_way: false,
             priority: false,
             idempotent: false,
             window: None,
-            now,
-            deadline: timeout.and_then(|timeout| now.checked_add(timeout)),
+            began: None,
+            deadline: None,
         };
-        CallBuilder { client: self, ask, window: *window }
+        let call = CallBuilder { client: self, ask, window: *window };
+        match timeout {
+            Some(timeout) => call.timeout(*timeout),
+            None => call,
+        }
     }
 
     /// Returns a form of this client for one message type, with values instead of bytes.
@@ -187,7 +191,7 @@ impl<'a> CallBuilder<'a> {
     /// Sets how long the call may take, from [`Client::request`] on. The server is told.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         // A time-out beyond the clock's range is none.
-        self.ask.deadline = self.ask.now.checked_add(timeout);
+        self.ask.deadline = self.ask.began.get_or_insert_with(Instant::now).checked_add(timeout);
         self
     }
 
@@ -251,11 +255,10 @@ impl<'a> CallBuilder<'a> {
     ///
     /// # Errors
     /// As [`Client::call_stream`].
-    pub fn stream<B: Encode + ?Sized>(mut self, body: &B) -> Result<ResponseStream, CallError> {
-        self.ask.window = Some(self.window);
+    pub fn stream<B: Encode + ?Sized>(self, body: &B) -> Result<ResponseStream, CallError> {
         let mut buffer = Vec::new();
         let bytes = body.encode(&mut buffer).map_err(CallError::Body)?;
-        let ask = &self.ask;
+        let ask = &self.streaming().ask;
         self.client.hub.sent_somewhere(ask, |line| {
             let (core, ticket) = line.send(ask, bytes)?;
             drop(core);
@@ -267,16 +270,35 @@ impl<'a> CallBuilder<'a> {
     ///
     /// # Errors
     /// As [`Client::notify`].
-    pub fn notify<B: Encode + ?Sized>(mut self, body: &B) -> Result<(), CallError> {
-        self.ask.one_way = true;
+    pub fn notify<B: Encode + ?Sized>(self, body: &B) -> Result<(), CallError> {
         let mut buffer = Vec::new();
         let bytes = body.encode(&mut buffer).map_err(CallError::Body)?;
-        let ask = &self.ask;
+        let ask = &self.one_way().ask;
         self.client.hub.sent_somewhere(ask, |line| {
             let (mut core, ticket) = line.send(ask, bytes)?;
             core.leave(ticket.seat);
             Ok(())
         })
+    }
+
+    pub(crate) fn streaming(mut self) -> Self {
+        self.ask.window = Some(self.window);
+        self
+    }
+
+    pub(crate) fn one_way(mut self) -> Self {
+        self.ask.one_way = true;
+        self
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn ask(&self) -> Ask {
+        self.ask
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn hub(&self) -> &'a Arc<Hub> {
+        &self.client.hub
     }
 }
 

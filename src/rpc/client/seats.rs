@@ -3,6 +3,7 @@
 use super::core::KEPT_BYTES;
 use crate::error::call::CallError;
 use std::collections::VecDeque;
+#[cfg(feature = "tokio")]
 use std::task::Waker;
 use std::thread::Thread;
 
@@ -10,7 +11,7 @@ use std::thread::Thread;
 #[derive(Clone)]
 pub(crate) enum Wake {
     Thread(Thread),
-    #[allow(dead_code)]
+    #[cfg(feature = "tokio")]
     Task(Waker),
 }
 
@@ -18,6 +19,7 @@ impl Wake {
     fn fire(self) {
         match self {
             Self::Thread(thread) => thread.unpark(),
+            #[cfg(feature = "tokio")]
             Self::Task(waker) => waker.wake(),
         }
     }
@@ -25,14 +27,14 @@ impl Wake {
 
 /// Those who must be woken when the lock is released.
 #[derive(Default)]
-pub(super) struct Wakes {
+pub(crate) struct Wakes {
     list: [Option<Wake>; WAKES_MAX],
     len: usize,
 }
 
 impl Wakes {
     #[inline]
-    pub(super) fn push(&mut self, wake: Option<Wake>) {
+    pub(crate) fn push(&mut self, wake: Option<Wake>) {
         let Some(wake) = wake else { return };
         match self.list.get_mut(self.len) {
             Some(place) => {
@@ -45,24 +47,24 @@ impl Wakes {
     }
 
     #[inline]
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     #[inline]
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         // Each message wakes its own caller and one at the gate, and whoever reads appoints another.
         self.len + 3 > WAKES_MAX
     }
 
-    pub(super) fn fire(self) {
+    pub(crate) fn fire(self) {
         self.list.into_iter().flatten().for_each(Wake::fire);
     }
 }
 
 /// The seats of one connection; each call has one from before it is sent until its answer was collected.
 #[derive(Default)]
-pub(super) struct Seats {
+pub(crate) struct Seats {
     seats: Vec<Seat>,
     free: Vec<usize>,
 }
@@ -89,7 +91,7 @@ enum State {
 impl Seats {
     /// Takes a free seat.
     #[inline]
-    pub(super) fn take(&mut self) -> usize {
+    pub(crate) fn take(&mut self) -> usize {
         self.free.pop().unwrap_or_else(|| {
             self.seats.push(Seat::default());
             self.seats.len() - 1
@@ -98,7 +100,7 @@ impl Seats {
 
     /// Gives a seat back.
     #[inline]
-    pub(super) fn release(&mut self, number: usize) {
+    pub(crate) fn release(&mut self, number: usize) {
         let seat = &mut self.seats[number];
         seat.state = State::Open;
         seat.parts.clear();
@@ -110,51 +112,45 @@ impl Seats {
     }
 
     /// Returns how many seats there are, free ones included.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.seats.len()
     }
 
-    /// Says whether all are free.
     #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.free.len() == self.seats.len()
-    }
-
-    #[inline]
-    pub(super) fn answer(&mut self, seat: usize, body: &[u8]) {
+    pub(crate) fn answer(&mut self, seat: usize, body: &[u8]) {
         let seat = &mut self.seats[seat];
         seat.buffer.clear();
         seat.buffer.extend_from_slice(body);
         seat.state = State::Answered;
     }
 
-    pub(super) fn part(&mut self, seat: usize, body: &[u8]) {
+    pub(crate) fn part(&mut self, seat: usize, body: &[u8]) {
         self.seats[seat].parts.push_back(body.to_vec());
     }
 
-    pub(super) fn fail(&mut self, seat: usize, error: CallError) {
+    pub(crate) fn fail(&mut self, seat: usize, error: CallError) {
         self.seats[seat].state = State::Failed(error);
     }
 
     /// Says whether the call has ended.
     #[inline]
-    pub(super) fn is_done(&self, seat: usize) -> bool {
+    pub(crate) fn is_done(&self, seat: usize) -> bool {
         !matches!(self.seats[seat].state, State::Open)
     }
 
     /// Says whether there is something to take: a part, or the end.
-    pub(super) fn has_part(&self, seat: usize) -> bool {
+    pub(crate) fn has_part(&self, seat: usize) -> bool {
         !self.seats[seat].parts.is_empty() || self.is_done(seat)
     }
 
     /// Takes the next part of a stream.
-    pub(super) fn take_part(&mut self, seat: usize) -> Option<Vec<u8>> {
+    pub(crate) fn take_part(&mut self, seat: usize) -> Option<Vec<u8>> {
         self.seats[seat].parts.pop_front()
     }
 
     /// Takes the outcome of a call that has ended; the response goes to `out`, whose memory the seat keeps.
     #[inline]
-    pub(super) fn collect(&mut self, seat: usize, out: &mut Vec<u8>) -> Result<(), CallError> {
+    pub(crate) fn collect(&mut self, seat: usize, out: &mut Vec<u8>) -> Result<(), CallError> {
         let seat = &mut self.seats[seat];
         match std::mem::take(&mut seat.state) {
             State::Failed(error) => Err(error),
@@ -166,14 +162,14 @@ impl Seats {
         }
     }
 
-    /// Notes how to wake one who cannot read.
-    #[allow(dead_code)]
-    pub(super) fn set_waker(&mut self, seat: usize, waker: Wake) {
-        self.seats[seat].waker = Some(waker);
+    /// Notes how to wake one who cannot read, and returns what was noted before, to be dropped without the lock.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn set_waker(&mut self, seat: usize, waker: Wake) -> Option<Wake> {
+        self.seats[seat].waker.replace(waker)
     }
 
     #[inline]
-    pub(super) fn take_waker(&mut self, seat: usize) -> Option<Wake> {
+    pub(crate) fn take_waker(&mut self, seat: usize) -> Option<Wake> {
         self.seats[seat].waker.take()
     }
 }

@@ -27,7 +27,7 @@ impl ResponseStream {
 
 impl Core {
     /// Takes the next part of a stream, or its end; something must be there.
-    fn take_part(&mut self, ticket: Ticket) -> Option<Result<Vec<u8>, CallError>> {
+    pub(crate) fn take_part(&mut self, ticket: Ticket) -> Option<Result<Vec<u8>, CallError>> {
         let Some(part) = self.seats.take_part(ticket.seat) else {
             return self.seats.collect(ticket.seat, &mut Vec::new()).err().map(Err);
         };

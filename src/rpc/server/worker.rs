@@ -31,7 +31,9 @@ impl<S> Common<S> {
     }
 
     #[cfg(not(feature = "tokio"))]
-    pub(super) fn enter(&self) {}
+    pub(super) fn enter(&self) -> Option<()> {
+        None
+    }
 }
 /// One worker.
 pub(super) struct Worker<S> {

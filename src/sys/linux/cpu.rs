@@ -1,4 +1,5 @@
 //! Processors that this process may use.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::sync::OnceLock;
@@ -58,6 +59,22 @@ pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu);
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+/// Reads a clock of unknown rate that is faster to read than the others: the processor's own on x86-64, of 1 to 5 GHz,
+/// else nanoseconds. Only for saying that a good while has passed.
+#[inline]
+pub(crate) fn ticks() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: reads a counter that every x86-64 processor has and that Linux lets every process read.
+    unsafe {
+        core::arch::x86_64::_rdtsc()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+    }
 }
 
 /// Lets another runnable thread have the processor.

@@ -4,6 +4,8 @@
 //! sends before the order to go. The end of its input ends a child, whatever it is waiting for.
 
 mod frame;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod limit;
 mod link;
 mod parts;
@@ -11,7 +13,7 @@ mod pool;
 mod rpc;
 
 use crate::args::PeerArgs;
-use crate::case::{Case, Transport};
+use crate::case::{Case, Transport, Work};
 use crate::footprint::Footprint;
 use crate::lines;
 use crate::raw::{self, Usage};
@@ -190,9 +192,13 @@ fn play(stage: &Stage) -> Result<(Outcome, Keep)> {
         Transport::Ringway if case.workers.is_some() => pool::play(stage),
         Transport::Ringway => link::play(stage),
         Transport::Rpc => rpc::play(stage),
+        #[cfg(feature = "grpc")]
+        Transport::Tonic | Transport::TonicUds => grpc::play(stage),
         Transport::CacheLine | Transport::Futex => limit::play_page(stage),
         Transport::Socket => limit::play_socket(stage),
-        Transport::Uds | Transport::UdsBuffered if case.servers() == 1 => frame::play_crowd(stage),
+        Transport::Uds | Transport::UdsBuffered if matches!(case.work, Work::Fanin | Work::Echo) => {
+            frame::play_crowd(stage)
+        }
         Transport::Uds | Transport::UdsBuffered => frame::play_uds(stage),
         Transport::Pipe => frame::play_pipe(stage),
         Transport::Memcpy | Transport::Crc32 => Err(anyhow!("this work needs no processes")),

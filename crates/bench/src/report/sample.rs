@@ -87,6 +87,10 @@ pub(crate) fn list() -> Vec<Row> {
     for (bytes, p50) in [(16, 140), (32, 160), (64, 200), (1024, 420)] {
         rows.push(waiting(taking(row("rtt", bytes), p50), "spin"));
     }
+    for (transport, p50) in [("tonic", 40_000), ("tonic-uds", 80_000)] {
+        let unary = Row { transport: transport.to_owned(), work: Some("rtt".to_owned()), ..row("grpc", 64) };
+        rows.push(taking(unary, p50));
+    }
     rows.push(called(waiting(taking(row("call", 64), 350), "spin"), "rtt"));
     rows.extend([at(limit("crc32", Some(64)), 200.0), at(limit("crc32", Some(1024)), 24.0)]);
     rows.push(waiting(taking(row("rtt", 64), 42_000), "sleep"));

@@ -163,11 +163,15 @@ impl Voice {
     }
 
     fn say(self, event: &Event<'_>, words: impl FnOnce() -> String) {
-        if self.json {
-            tell(&serde_json::to_string(event).unwrap_or_default());
-        } else if !self.quiet {
-            tell(&format!("ringway: {}", words()));
+        let is_error = matches!(event, Event::Violation { .. } | Event::Panic { .. });
+        if self.quiet && !is_error {
+            return;
         }
+        tell(&if self.json {
+            serde_json::to_string(event).unwrap_or_default()
+        } else {
+            format!("ringway: {}", words())
+        });
     }
 }
 

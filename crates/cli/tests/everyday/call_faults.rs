@@ -1,9 +1,11 @@
 //! Calls that go wrong, servers that end, and how that is told.
 
 use crate::support::{Scratch, scratch, wait_until};
+use ringway::rpc::Server;
 use serde_json::Value;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
 
 #[test]
 fn a_failure_is_told_with_its_code_and_text() {
@@ -47,6 +49,24 @@ fn a_handler_that_panics_fails_its_call_and_no_other() {
     let panics: Vec<_> = events.iter().filter(|event| event["event"] == "panic").collect();
     assert_eq!(panics.len(), 2, "{}", outcome.stderr);
     assert_eq!(panics[0]["message"], "a request asked for it");
+}
+
+#[test]
+fn an_answer_that_belongs_to_another_call_is_noticed() {
+    let scratch = scratch();
+    let path = scratch.path().join("mixed.sock");
+    // Each call gets the body of the one before, which differs in nothing but the number.
+    let _server = Server::with_state(Mutex::new(0_u64.to_le_bytes().to_vec()))
+        .handle(1, |request, reply| {
+            let before = std::mem::replace(&mut *request.state().lock().unwrap(), request.body().to_vec());
+            reply.write(&before);
+            Ok(())
+        })
+        .bind(path.to_str().unwrap())
+        .unwrap();
+    let outcome =
+        scratch.run(&["call", "mixed", "-t", "echo", "-d", "12345678", "--repeat", "10"], b"").expect(6);
+    assert!(outcome.stderr.contains("call 2 of 10: the answer is not what was sent"), "{}", outcome.stderr);
 }
 
 #[test]

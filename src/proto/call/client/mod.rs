@@ -117,6 +117,12 @@ impl<T: Copy> ClientSession<T> {
         self.live < self.limit && !self.going_away
     }
 
+    /// Says whether no call is in flight.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.live == 0
+    }
+
     /// Says whether the server takes no new calls.
     pub(crate) fn is_going_away(&self) -> bool {
         self.going_away
