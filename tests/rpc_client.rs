@@ -10,6 +10,7 @@ use common::{DEADLINE, Peer, Scratch, check, hang_guard, message, mixed_len, scr
 use ringway::rpc::{CallError, Client, ClientBuilder, Code, FrameError};
 use ringway::{CloseReason, Config, ConnectError, Wait};
 use stand_in::{Seen, kind};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -475,6 +476,19 @@ fn a_stopped_server_is_found_by_the_heartbeat() {
 }
 
 #[test]
+fn a_stopped_server_is_found_by_the_heartbeat_while_a_request_waits_for_room() {
+    let fixture = Fixture::new(8);
+    let config = Config::new().ring_bytes(stand_in::RING_BYTES);
+    let client = fixture
+        .build(Client::builder().config(config).heartbeat(Duration::from_millis(20)).reconnect_never());
+    client.call(kind::ECHO, &()).unwrap();
+    fixture.server.stop();
+    let error = client.call_timeout(kind::ECHO, &vec![7; 300_000], DEADLINE / 4).unwrap_err();
+    assert_eq!(lost(&error), (false, &CloseReason::PeerSilent));
+    fixture.server.go_on();
+}
+
+#[test]
 fn a_live_server_that_takes_long_is_not_found_dead() {
     let fixture = Fixture::new(8);
     let client = fixture.build(Client::builder().heartbeat(Duration::from_millis(10)));
@@ -535,6 +549,88 @@ fn role_forking() {
         check(&stream.next().unwrap().unwrap(), number, 5_000);
     }
     client.call(kind::ECHO, b"still here").unwrap();
+}
+
+/// Runs `free` when another thread waits at the gate, asleep; that thread must then be answered.
+fn is_let_in_after(client: &Client, free: impl FnOnce()) {
+    let (asleep, told) = mpsc::channel();
+    let (done, answered) = mpsc::channel();
+    let client = client.clone();
+    let waiting = thread::spawn(move || {
+        asleep.send(common::thread_id()).unwrap();
+        done.send(client.call(kind::ECHO, b"next").unwrap()).unwrap();
+    });
+    let thread = told.recv().unwrap();
+    wait_until("the caller sleeps", || common::is_asleep(std::process::id(), thread));
+    free();
+    assert_eq!(&*answered.recv_timeout(DEADLINE / 4).unwrap(), b"next");
+    waiting.join().unwrap();
+}
+
+#[test]
+fn a_caller_that_waits_for_a_place_and_reads_for_all_is_let_in_although_nothing_comes() {
+    for wait in [Wait::Auto, Wait::Sleep] {
+        let fixture = Fixture::new(1);
+        let client = fixture.build(Client::builder().config(Config::new().wait(wait)));
+        client.call(kind::ECHO, b"hears the limit").unwrap();
+        let stream = client.call_stream(kind::NEVER, &()).unwrap();
+        is_let_in_after(&client, || drop(stream));
+    }
+}
+
+#[test]
+fn a_caller_that_waits_for_a_long_message_of_another_is_let_in_although_nothing_comes() {
+    let fixture = Fixture::new(8);
+    let config = Config::new().ring_bytes(stand_in::RING_BYTES).wait(Wait::Sleep);
+    let client = fixture.build(Client::builder().config(config));
+    client.call(kind::ECHO, &()).unwrap();
+    fixture.server.stop();
+    let (begun, told) = mpsc::channel();
+    let sending = {
+        let client = client.clone();
+        thread::spawn(move || {
+            begun.send(common::thread_id()).unwrap();
+            client.notify(kind::NOTE, &vec![7; 300_000])
+        })
+    };
+    let sender = told.recv().unwrap();
+    wait_until("the way is blocked", || common::is_asleep(std::process::id(), sender));
+    is_let_in_after(&client, || fixture.server.go_on());
+    sending.join().unwrap().unwrap();
+}
+
+#[test]
+fn credit_that_found_no_room_is_given_later_although_whoever_reads_sleeps() {
+    let fixture = Fixture::new(8);
+    let config = Config::new().ring_bytes(stand_in::RING_BYTES).wait(Wait::Sleep);
+    let client = fixture.build(Client::builder().config(config));
+    let (begun, told) = mpsc::channel();
+    let reading = {
+        let client = client.clone();
+        thread::spawn(move || {
+            begun.send(common::thread_id()).unwrap();
+            client.call(kind::NEVER, &()).map(drop)
+        })
+    };
+    let reader = told.recv().unwrap();
+    wait_until("somebody reads", || common::is_asleep(std::process::id(), reader));
+    let mut stream = client.request(kind::STREAM).window(1_000).stream(&plan(10, 600)).unwrap();
+    client.call(kind::ECHO, b"the first two parts are here").unwrap();
+    fixture.server.stop();
+    let short = Duration::from_millis(5);
+    while client.request(kind::NOTE).timeout(short).notify(&()).is_ok() {}
+    for part in 0..2 {
+        check(&stream.next().unwrap().unwrap(), part, 600);
+    }
+    let (all, rest) = mpsc::channel();
+    thread::spawn(move || {
+        (2..10).for_each(|part| check(&stream.next().unwrap().unwrap(), part, 600));
+        all.send(stream.next().is_none()).unwrap();
+    });
+    fixture.server.go_on();
+    assert_eq!(rest.recv_timeout(DEADLINE / 4), Ok(true));
+    drop(fixture);
+    assert!(reading.join().unwrap().is_err());
 }
 
 #[test]

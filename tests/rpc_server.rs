@@ -8,7 +8,7 @@ mod raw;
 #[path = "rpc_server/role.rs"]
 mod role;
 
-use common::{Peer, Scratch, check, hang_guard, message, mixed_len, scratch_dir, wait_until};
+use common::{DEADLINE, Peer, Scratch, check, hang_guard, message, mixed_len, scratch_dir, wait_until};
 use raw::{
     CANCEL, CONTROL, CREDIT, FAILED, GOING_AWAY, PING, PONG, RESPONSE, Raw, SETTINGS, STREAMING, asked, frame,
 };
@@ -287,6 +287,39 @@ fn a_stream_goes_as_far_as_its_window_and_ends_with_an_empty_response() {
 }
 
 #[test]
+fn a_stream_goes_on_when_what_waited_for_room_went_with_another_answer() {
+    let server = Fixture::new();
+    let (mut raw, mut other) = (server.connect(), server.connect());
+    let file = server._scratch.path().join("read");
+    raw.ask(kind::WAIT, 1, file.to_str().unwrap().as_bytes());
+    raw.say(0, kind::WAIT, 0, b"");
+    raw.ask_for_stream(kind::PARTS, 2, u32::MAX, &10_000_u64.to_le_bytes());
+    // Our ring is full then, and the server keeps as much as it is willing to.
+    let mut made = 0;
+    wait_until("no more is made", || {
+        let before = std::mem::replace(&mut made, number(&mut other, kind::MADE));
+        made > 2_500 && made == before
+    });
+    other.say(0, kind::LET_GO, 0, b"");
+    wait_until("the worker is held up", || file.with_extension("held").exists());
+    // When the ring is empty all that was kept finds room with the answer, and then the one-way message ends.
+    let mut parts = 0;
+    let mut take = |message: &[u8]| {
+        if message[5] == RESPONSE | STREAMING {
+            check(&message[24..], parts, 1_000);
+            parts += 1;
+        }
+        message[5] == RESPONSE && message[12] == 2
+    };
+    while let Ok(message) = raw.connection.try_recv() {
+        take(&message);
+    }
+    std::fs::write(&file, b"").unwrap();
+    while !take(&raw.connection.recv_timeout(DEADLINE / 4).unwrap()) {}
+    assert_eq!(parts, 10_000);
+}
+
+#[test]
 fn a_stream_of_a_handler_that_blocks_comes_in_order_and_fails_where_it_fails() {
     let server = Fixture::new();
     let mut raw = server.connect();
@@ -440,6 +473,26 @@ fn a_heartbeat_lets_go_of_a_client_that_is_silent_and_keeps_one_that_answers() {
     raw.say(CONTROL, PING, 77, &[]);
     let pong = std::iter::repeat_with(|| raw.hear()).find(|frame| frame.kind != PING).unwrap();
     assert_eq!((pong.flags, pong.kind, pong.id), (CONTROL, PONG, 77));
+}
+
+#[test]
+fn a_heartbeat_keeps_a_client_that_is_not_read_because_its_messages_take_long() {
+    let server = Fixture::with(1, 2, 20);
+    let mut held_back = server.connect();
+    for _ in 0..2 {
+        held_back.say(0, kind::NEVER, 0, &[]);
+    }
+    let mut raw = server.connect();
+    for _ in 0..10 {
+        let ping = raw.hear();
+        assert_eq!((ping.flags, ping.kind), (CONTROL, PING));
+        raw.say(CONTROL, PONG, ping.id, &[]);
+        while let Ok(message) = held_back.connection.try_recv().map(|message| message.to_vec()) {
+            assert_eq!(message[5..8], frame(CONTROL, PING, 0, &[])[5..8]);
+            held_back.say(CONTROL, PONG, 0, &[]);
+        }
+    }
+    assert!(matches!(held_back.connection.try_recv(), Err(ringway::TryRecvError::Empty)));
 }
 
 #[test]

@@ -341,6 +341,25 @@ fn a_listener_of_byte_streams_serves_clients() {
     });
 }
 
+#[test]
+fn a_listener_lets_in_who_comes_after_many_that_say_nothing() {
+    in_each_runtime(|| async {
+        let scratch = scratch_dir();
+        let socket = scratch.socket("test");
+        let config = Config::new().handshake_timeout(4 * DEADLINE);
+        let mut listener = Listener::from(config.bind(&socket).unwrap());
+        // More than the listener takes out of its queue at once, and fewer than anybody is turned out for.
+        let silent: Vec<_> = (0..150).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+        let peer = Peer::spawn("client", &[("SOCKET", &socket)]);
+        let accepted = timeout(DEADLINE / 4, listener.accept()).await.expect("the client was let in");
+        let mut connection = accepted.unwrap();
+        check(&connection.recv().await.unwrap(), 3, 100);
+        connection.send(&message(3, 100)).await.unwrap();
+        peer.finish();
+        drop(silent);
+    });
+}
+
 fn role_echo() {
     let (mut sender, mut receiver) = common::join(&small()).split();
     while let Ok(message) = receiver.recv() {

@@ -46,6 +46,8 @@ pub struct Listener {
     wake_cost: Duration,
     /// Segments for the next clients, made ahead.
     warm: Vec<Segment>,
+    /// More may wait in the queue than were let in at once.
+    queue_left: bool,
     /// Descriptors ran out: leave the queue alone until then.
     resting_until: Option<Instant>,
     refused: u64,
@@ -166,6 +168,11 @@ impl Listener {
         self.epoll.watch(fd, OUTSIDE)
     }
 
+    /// Says whether somebody may wait in the queue who is no news to a reactor.
+    pub(super) fn has_queue_left(&self) -> bool {
+        self.queue_left
+    }
+
     /// Returns when something must be done although nothing arrived.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.guests.iter().map(Guest::deadline).chain(self.resting_until).min()
@@ -216,6 +223,7 @@ impl Listener {
         if self.resting_until.take().is_some() {
             self.mute_queue(false)?;
         }
+        self.queue_left = false;
         for _ in 0..LET_IN_AT_ONCE {
             if !self.has_room(now)? {
                 return Ok(());
@@ -238,6 +246,7 @@ impl Listener {
                 Err(source) => return Err(AcceptError::Os { action: "accept a client", source }),
             }
         }
+        self.queue_left = true;
         Ok(())
     }
 
@@ -368,6 +377,7 @@ impl Config {
             owner,
             wake_cost,
             warm: Vec::new(),
+            queue_left: false,
             resting_until: None,
             refused: 0,
             timer: None,

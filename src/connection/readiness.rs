@@ -10,7 +10,7 @@ use crate::error::AcceptError;
 use crate::sys;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A descriptor to wait on in a reactor: it is readable when a half, or a listener, that is armed should be tried again.
 ///
@@ -190,8 +190,8 @@ impl Listener {
         self.share_set().map(Readiness)
     }
 
-    /// Sees to it that the descriptor becomes readable when the time of a half-open handshake is up; see
-    /// [`readiness`](Self::readiness).
+    /// Sees to it that the descriptor becomes readable when the time of a half-open handshake is up, and at once when
+    /// more clients came than one try takes in; see [`readiness`](Self::readiness).
     ///
     /// # Errors
     /// [`AcceptError::Os`]: no descriptor is left. [`AcceptError::Forked`].
@@ -200,7 +200,12 @@ impl Listener {
     pub fn arm(&mut self) -> Result<(), AcceptError> {
         self.check_owner()?;
         self.prepare();
-        let left = self.next_deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = if self.has_queue_left() {
+            // Who is left in the queue was an edge long ago.
+            Some(Duration::ZERO)
+        } else {
+            self.next_deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        };
         match (&self.timer, left) {
             (Some(timer), Some(left)) => timer.start(left).map_err(|source| AcceptError::Os {
                 action: "set the timer for half-open handshakes",

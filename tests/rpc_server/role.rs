@@ -4,9 +4,11 @@ use super::common::{hear, message, number_variable, say, variable};
 use futures_core::Stream;
 use ringway::rpc::{Code, Failure, Server};
 use ringway::{Config, Shutdown, Wait};
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// What the handlers share: how much was begun, ended, and dropped before its end.
@@ -15,6 +17,8 @@ pub struct Ledger {
     one_way: AtomicU64,
     dropped: AtomicU64,
     parts: AtomicU64,
+    /// Those who wait until they are let go, in their order; `None`: nobody waits any more.
+    waiting: Mutex<Option<Vec<Waker>>>,
 }
 
 /// Message types of the server.
@@ -38,6 +42,10 @@ pub mod kind {
     pub const UPPER_LATER: u16 = 17;
     pub const UPPER_BLOCKING: u16 = 18;
     pub const NUMBERS: u16 = 19;
+    /// Waits for `LET_GO`; then holds up its worker until the file that the body names is there, and says so in one beside
+    /// it.
+    pub const WAIT: u16 = 20;
+    pub const LET_GO: u16 = 21;
 }
 
 /// Counts itself when it is dropped before it was told to be quiet.
@@ -109,8 +117,9 @@ fn counted(count: &AtomicU64) -> Vec<u8> {
 
 /// Serves until it is told to stop, and says how that went and what it counted.
 pub fn serve() {
-    let mut builder = Server::with_state(Ledger::default())
-        .config(Config::new().wait(Wait::Sleep))
+    let ledger = Ledger { waiting: Mutex::new(Some(Vec::new())), ..Ledger::default() };
+    let mut builder = Server::with_state(ledger)
+        .config(Config::new().wait(Wait::Sleep).ring_bytes(2 << 20))
         .workers(number_variable("WORKERS") as usize)
         .calls_max(number_variable("CALLS_MAX") as u32)
         .on_violation(|peer, error| say(&format!("violation of {}: {error}", peer.pid)));
@@ -155,6 +164,11 @@ fn immediate(builder: Builder) -> Builder {
             request.state().one_way.fetch_add(number(request.body()), Ordering::SeqCst);
             Ok(())
         })
+        .handle(kind::LET_GO, |request, _| {
+            let waiting = request.state().waiting.lock().unwrap().take();
+            waiting.into_iter().flatten().for_each(Waker::wake);
+            Ok(())
+        })
         .handle_typed(kind::UPPER, upper)
         .handle_typed_async(kind::UPPER_LATER, |text: String| std::future::ready(upper(text)))
         .handle_typed_blocking(kind::UPPER_BLOCKING, upper)
@@ -184,6 +198,27 @@ fn later(builder: Builder) -> Builder {
             })
             .await;
             Ok(request.into_body())
+        })
+        .handle_async(kind::WAIT, |request| async move {
+            let mut queued = false;
+            std::future::poll_fn(|context| match &mut *request.state().waiting.lock().unwrap() {
+                Some(waiting) => {
+                    if !std::mem::replace(&mut queued, true) {
+                        waiting.push(context.waker().clone());
+                    }
+                    Poll::Pending
+                }
+                None => Poll::Ready(()),
+            })
+            .await;
+            if !request.body().is_empty() {
+                let path = Path::new(std::str::from_utf8(request.body()).unwrap());
+                std::fs::write(path.with_extension("held"), b"").unwrap();
+                while !path.exists() {
+                    std::thread::yield_now();
+                }
+            }
+            Ok(Vec::new())
         })
         .handle_async(kind::NOTE_LATER, |request| async move {
             request.state().one_way.fetch_add(number(request.body()), Ordering::SeqCst);

@@ -108,7 +108,7 @@ impl Line {
     /// Sends the frame in the outlet, waiting for room. From time to time it reads, if nobody else does: the server may
     /// need room for its answers before it makes room for this.
     fn push(&self, outlet: &mut Outlet, deadline: Option<Instant>) -> Result<(), SendTimeoutError> {
-        let mut sent = 0;
+        let (mut sent, mut seen) = (0, 0);
         loop {
             let now = Instant::now();
             let until = deadline.map_or(now + ROOM_INTERVAL, |deadline| deadline.min(now + ROOM_INTERVAL));
@@ -116,7 +116,7 @@ impl Line {
                 Ok(()) => return Ok(()),
                 Err(SendTimeoutError::Timeout) if !is_over(deadline) => {
                     let mut core = self.hold();
-                    core.read_some();
+                    core.wait_for_room(sent > std::mem::replace(&mut seen, sent));
                     if !core.is_over() {
                         continue;
                     }
@@ -167,7 +167,7 @@ impl Line {
             if let Some(receiver) = core.take_receiver() {
                 core.rise(seat);
                 let late;
-                (core, late) = self.read(core, receiver, deadline, &mut is_so);
+                (core, late) = self.read(core, receiver, (seat, deadline), &mut is_so);
                 if late {
                     let so = is_so(&mut core);
                     return (core, so);
@@ -192,12 +192,12 @@ impl Line {
         &'a self,
         mut core: Held<'a>,
         mut receiver: Box<Receiver>,
-        deadline: Option<Instant>,
+        (seat, deadline): (usize, Option<Instant>),
         is_so: &mut impl FnMut(&mut Held<'a>) -> bool,
     ) -> (Held<'a>, bool) {
         let mut late = false;
         loop {
-            let until = core.next_look(deadline);
+            let until = core.next_look_of(seat, deadline);
             drop(core);
             let heard = match until {
                 None => receiver.recv().map_err(|error| RecvTimeoutError::Closed(error.reason().clone())),

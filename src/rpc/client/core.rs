@@ -267,7 +267,7 @@ impl Core {
     }
 
     /// Says whether someone is in the queue.
-    #[cfg(feature = "tokio")]
+    #[inline]
     pub(crate) fn is_queued(&self, seat: usize) -> bool {
         self.gate.iter().any(|queued| queued.seat == seat)
     }

@@ -108,6 +108,25 @@ impl Core {
         true
     }
 
+    /// Does what is due while somebody waits for room to send; `moved`: there was some since the last time.
+    pub(super) fn wait_for_room(&mut self, moved: bool) {
+        self.read_some();
+        let now = Instant::now();
+        self.session.wait_for_room(now, moved);
+        self.tick(now);
+    }
+
+    /// Says until when whoever reads in this seat may sleep if nothing comes. Nobody can call one who reads from the gate,
+    /// so it looks for itself.
+    #[inline]
+    pub(super) fn next_look_of(&mut self, seat: usize, deadline: Option<Instant>) -> Option<Instant> {
+        if !self.is_queued(seat) {
+            return self.next_look(deadline);
+        }
+        let soon = Instant::now() + ROOM_INTERVAL;
+        self.next_look(Some(deadline.map_or(soon, |deadline| deadline.min(soon))))
+    }
+
     /// Says until when whoever reads may sleep if nothing comes.
     #[inline]
     pub(crate) fn next_look(&mut self, deadline: Option<Instant>) -> Option<Instant> {

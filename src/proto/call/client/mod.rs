@@ -247,6 +247,14 @@ impl<T: Copy> ClientSession<T> {
         pulse.due
     }
 
+    /// Notes that somebody waits for room at `now`, and whether the server made some since the last time, which is a sign of
+    /// life.
+    pub(crate) fn wait_for_room(&mut self, now: Instant, moved: bool) {
+        if self.live > 0 && self.next_deadline(now).is_some() {
+            self.pulse.iter_mut().for_each(|pulse| pulse.heard |= moved);
+        }
+    }
+
     /// Says whether a heartbeat was asked for; else nobody need look at the clock.
     #[inline]
     pub(crate) fn has_pulse(&self) -> bool {

@@ -149,6 +149,10 @@ impl Desk {
         for member in members.iter_mut() {
             let Some(client) = self.clients.get_mut(member.seat()).and_then(Option::as_mut) else { continue };
             anybody = true;
+            if client.one_way >= self.settings.calls_max {
+                // It may have said much: it is we who do not read.
+                continue;
+            }
             match client.session.beat() {
                 Due::Nothing => {}
                 Due::Ping => self.say(member, &Frame::Ping { id: 0 }),

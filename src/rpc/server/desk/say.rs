@@ -71,7 +71,10 @@ impl Desk {
     /// wait for credit never end. It is refused instead; one that keeps to the settings never meets that.
     pub(super) fn balance(&mut self, member: &mut Member) {
         let Some(client) = self.clients.get_mut(member.seat()).and_then(Option::as_mut) else { return };
-        member.want_room(!client.outbox.is_empty());
+        if !client.outbox.is_empty() {
+            // Never taken back, also if a later frame takes the others along: streams wait for what follows.
+            member.want_room(true);
+        }
         if client.outbox.is_clogged() || client.one_way >= self.settings.calls_max {
             member.pause();
         } else {
