@@ -65,7 +65,7 @@ RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --all-featur
 end
 
 begin "tests"
-cargo test --locked --workspace --features ringway/tonic
+cargo test --locked --workspace --features ringway/tonic,ringway/tower,ringway/zerocopy,ringway/serde,ringway/rkyv
 end
 
 begin "the library without features"

@@ -304,3 +304,23 @@ fn the_layers_of_tower_fit_around_a_client() {
         assert_eq!(seen.cancels(), 1, "what tower timed out was cancelled");
     }
 }
+
+#[test]
+fn a_stopped_server_is_found_by_the_heartbeat_while_a_task_waits_for_room() {
+    for runtime in runtimes() {
+        let fixture = fixture();
+        let config = Config::new().ring_bytes(16 << 10);
+        let builder = Client::builder().config(config).heartbeat(Duration::from_millis(20));
+        let client = builder.reconnect_never().connect(&fixture.socket).unwrap();
+        runtime.block_on(async {
+            echo(&client, 1, 10).await;
+            fixture.server.stop();
+            let call = client.request(kind::ECHO).timeout(DEADLINE / 4);
+            match call.call_async(&vec![7; 300_000]).await.unwrap_err() {
+                CallError::Lost { may_have_run: false, reason: CloseReason::PeerSilent } => {}
+                other => panic!("{other:?}"),
+            }
+            fixture.server.go_on();
+        });
+    }
+}

@@ -253,15 +253,21 @@ impl Waiting {
         let id = *id;
         let Some(Outlet { sender, frame }) = outlet.as_deref_mut() else { return Ok(()) };
         let part_bytes = sender.record_bytes_max().min(frame.len());
+        let (seat, mut seen) = (self.seat, 0);
         let outcome = poll_fn(|cx| {
+            // Whoever ends the connection must wake us: the doorbell will not. What was there is dropped without the lock.
+            let old = line.hold().seats.set_waker(seat, Wake::Task(cx.waker().clone()));
+            drop(old);
             poll_until(&mut bell, cx, &mut Room(sender, part_bytes), |room| {
                 while *sent < frame.len() {
                     match room.0.try_send_part(frame, *sent) {
                         Ok(bytes) => *sent += bytes,
-                        Err(TrySendError::Full) if line.hold().is_over() => {
-                            return Some(Err(TrySendError::Closed(line.hold().why_shut())));
+                        Err(TrySendError::Full) => {
+                            let mut core = line.hold();
+                            let moved = *sent > std::mem::replace(&mut seen, *sent);
+                            core.session.wait_for_room(Instant::now(), moved);
+                            return core.is_over().then(|| Err(TrySendError::Closed(core.why_shut())));
                         }
-                        Err(TrySendError::Full) => return None,
                         Err(error) => return Some(Err(error)),
                     }
                 }

@@ -256,7 +256,7 @@ impl<S: Send + Sync + 'static> ServerBuilder<S> {
 
     /// Sets how many calls of one connection may be in flight, 256 by default. Clients are told, and wait at the limit.
     ///
-    /// Calls that are answered at once never count.
+    /// Calls that are answered at once never count, nor do cancelled ones, even if a handler that blocks still runs for them.
     pub fn calls_max(mut self, calls_max: u32) -> Self {
         self.settings.calls_max = calls_max.max(1);
         self
