@@ -68,13 +68,12 @@ impl Bell {
         if self.asleep {
             self.rise(half);
         }
-        self.slices = Slices::default();
+        self.slices.end();
     }
 
     fn rise(&mut self, half: &mut impl Awaited) {
         half.disarm();
         self.asleep = false;
-        self.slices = Slices::default();
     }
 }
 

@@ -1,14 +1,38 @@
 //! Spinning in a task that shares its thread with others.
 
 use super::spin::{LOOKS_PER_ROUND, Spinner, Wait, YIELD_INTERVAL, look};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// One wait of a task that shares its thread with others: it spins in slices and gives way between them.
+/// The waits of a task that shares its thread with others: each spins in slices and gives way between them.
+///
+/// What a task waits for is often an answer that takes longer than a few wakes, because the other side is a task of a
+/// runtime too: to sleep for it and be woken would double it. So the budget grows to twice what the last waits took, as long as
+/// that is less than a sleep is worth, and shrinks again where waits take long.
 #[derive(Debug, Default)]
 pub(crate) struct Slices {
     begun: Option<Instant>,
     yielded: Option<Instant>,
     count: u32,
+    /// What the last waits have made of the budget; counts where it is more than the spinner's.
+    grown: Duration,
+}
+
+impl Slices {
+    /// What the task waited for is there: the next wait begins.
+    pub(crate) fn end(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            self.learn(begun.elapsed());
+        }
+        *self = Self { grown: self.grown, ..Self::default() };
+    }
+
+    fn learn(&mut self, waited: Duration) {
+        self.grown = if waited <= WORTH_SPINNING {
+            self.grown.max(2 * waited).min(WORTH_SPINNING)
+        } else {
+            self.grown / 2
+        };
+    }
 }
 
 /// What a slice of spinning came to.
@@ -39,7 +63,7 @@ impl Spinner {
             return Sliced::Ready;
         }
         let now = Instant::now();
-        if now - *slices.begun.get_or_insert(now) >= self.budget {
+        if now - *slices.begun.get_or_insert(now) >= self.budget.max(slices.grown) {
             return Sliced::Exhausted;
         }
         // Where others wanted the core the last time, the peer may be one of them: it answers while we give way.
@@ -55,6 +79,9 @@ impl Spinner {
 
 /// A task gives way this often before it looks for itself.
 const SLICES_GIVEN_AWAY: u32 = 2;
+
+/// Beyond that a sleep costs little in comparison.
+const WORTH_SPINNING: Duration = Duration::from_micros(300);
 
 #[cfg(test)]
 mod tests {
@@ -74,5 +101,18 @@ mod tests {
         assert!(begin.elapsed() >= spinner.budget);
         let mut spinner = Spinner::new(Wait::Sleep, WAKE_COST_GUESS);
         assert_eq!(spinner.spin_slice(&mut Slices::default(), || panic!("looked")), Sliced::Exhausted);
+    }
+
+    #[test]
+    fn the_budget_grows_with_short_waits_and_shrinks_with_long_ones() {
+        let mut slices = Slices::default();
+        slices.learn(Duration::from_micros(60));
+        assert_eq!(slices.grown, Duration::from_micros(120));
+        slices.learn(Duration::from_micros(10));
+        assert_eq!(slices.grown, Duration::from_micros(120), "shorter waits fit too");
+        slices.learn(Duration::from_micros(299));
+        assert_eq!(slices.grown, WORTH_SPINNING);
+        (0..10).for_each(|_| slices.learn(Duration::from_millis(5)));
+        assert!(slices.grown < Duration::from_micros(1));
     }
 }
