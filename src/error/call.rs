@@ -134,7 +134,7 @@ impl Code {
     pub const UNIMPLEMENTED: Self = Self(12);
     /// The handler panicked, or broke a rule of its own.
     pub const INTERNAL: Self = Self(13);
-    /// The server is stopping; the call did not run.
+    /// What the call needs is not there at the moment; try again later.
     pub const UNAVAILABLE: Self = Self(14);
     /// Data is lost for good.
     pub const DATA_LOSS: Self = Self(15);
@@ -252,10 +252,9 @@ impl CallError {
     /// again.
     pub fn may_have_run(&self) -> bool {
         match self {
-            Self::Failed(failure) => failure.code() != Code::UNAVAILABLE,
+            Self::Failed(_) | Self::Protocol(_) => true,
             Self::Timeout { sent } => *sent,
             Self::Lost { may_have_run, .. } => *may_have_run,
-            Self::Protocol(_) => true,
             Self::Body(error) => error.is_of_response(),
             Self::Unreachable(_) | Self::TooLarge { .. } | Self::NoMemory { .. } | Self::Closed => false,
         }

@@ -19,7 +19,7 @@ pub use stream::ResponseStream;
 pub use typed::Typed;
 
 use super::body::Encode;
-use crate::error::call::{CallError, Code};
+use crate::error::call::CallError;
 use crate::error::{CloseReason, ConnectError};
 use crate::proto::call::TYPE_RESERVED;
 use ask::Ask;
@@ -382,9 +382,7 @@ impl Hub {
         if !open {
             self.discard(line, reason);
         }
-        // A server that goes away says so of a call that it has not begun.
-        let turned_away = !open && error.failure().is_some_and(|failure| failure.code() == Code::UNAVAILABLE);
-        if (ended && ask.idempotent || turned_away) && *attempts < ATTEMPTS_MAX {
+        if ended && ask.idempotent && *attempts < ATTEMPTS_MAX {
             *attempts += 1;
             return in_time(ask).is_ok();
         }

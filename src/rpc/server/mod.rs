@@ -271,9 +271,10 @@ impl<S: Send + Sync + 'static> ServerBuilder<S> {
 
     /// Pings a client that said nothing for `interval`, and disconnects one that said nothing for three: it may be
     /// stopped, which the kernel does not report as it does a death. Off by default; while it is on the server wakes up
-    /// once in an interval, and a client must make a call, or wait for one, now and then.
+    /// once in an interval, and a client must make a call, or wait for one, now and then. At least a millisecond and at
+    /// most a day.
     pub fn heartbeat(mut self, interval: Duration) -> Self {
-        self.heartbeat = Some(interval);
+        self.heartbeat = Some(interval.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX));
         self
     }
 
@@ -333,6 +334,8 @@ impl<S: Send + Sync + 'static> ServerBuilder<S> {
     }
 }
 
+const HEARTBEAT_MIN: Duration = Duration::from_millis(1);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Calls of one connection in flight, unless told otherwise.
 const CALLS_MAX_DEFAULT: u32 = 256;
 /// Parts that an iterator on another thread makes ahead.

@@ -153,7 +153,7 @@ impl Desk {
                 let mut reply = Reply::new(&mut body, &mut scratch);
                 let outcome = self.contain(|| handler(&request, &mut reply)).flatten();
                 self.answer(member, asked, outcome.map(|()| &*body));
-                (self.reply, self.scratch) = (body, scratch);
+                self.take_back(body, scratch);
             }
             Some(handler) => self.begin(common, member, asked, &request, handler),
             None => {
@@ -167,6 +167,16 @@ impl Desk {
     /// Lends the buffers out, so that a handler can fill them; they must come back.
     fn lend_buffers(&mut self) -> (Vec<u8>, Vec<u8>) {
         (std::mem::take(&mut self.reply), std::mem::take(&mut self.scratch))
+    }
+
+    /// Takes the buffers back; what a rare large response needed is not kept.
+    fn take_back(&mut self, mut reply: Vec<u8>, mut scratch: Vec<u8>) {
+        for buffer in [&mut reply, &mut scratch] {
+            if buffer.capacity() > KEPT_BYTES {
+                *buffer = Vec::new();
+            }
+        }
+        (self.reply, self.scratch) = (reply, scratch);
     }
 
     /// Answers a call that never was in flight.
@@ -255,7 +265,7 @@ impl Desk {
                 let (mut body, mut scratch) = self.lend_buffers();
                 let mut reply = Reply::new(&mut body, &mut scratch);
                 let _ = self.contain(|| handler(&request, &mut reply));
-                (self.reply, self.scratch) = (body, scratch);
+                self.take_back(body, scratch);
             }
             Some(handler @ Handler::Deferred(_)) => {
                 let Ok(work) = self.start(common, handler, &request, None, &Arc::default()) else { return };
@@ -269,3 +279,6 @@ impl Desk {
         }
     }
 }
+
+/// Buffers beyond this are not kept.
+const KEPT_BYTES: usize = 1 << 20;
