@@ -107,6 +107,12 @@ impl Receiver {
         if self.take_plain() {
             return Ok(Message::copied(&self.scratch));
         }
+        self.try_recv_any()
+    }
+
+    // Apart, so that the short path above is small enough to become part of the caller's loop: that is worth a third.
+    #[inline(never)]
+    fn try_recv_any(&mut self) -> Result<Message<'_>, TryRecvError> {
         let place = self.try_take_any()?;
         Ok(self.message(place))
     }
@@ -122,6 +128,11 @@ impl Receiver {
         if self.take_plain() {
             return Ok(Message::copied(&self.scratch));
         }
+        self.recv_any()
+    }
+
+    #[inline(never)]
+    fn recv_any(&mut self) -> Result<Message<'_>, RecvError> {
         let place = self.take()?;
         Ok(self.message(place))
     }
@@ -222,7 +233,6 @@ impl Receiver {
         self.try_take_any()
     }
 
-    #[inline(never)]
     fn try_take_any(&mut self) -> Result<Place, TryRecvError> {
         self.next().map_err(|nothing| match nothing {
             Nothing::Empty => TryRecvError::Empty,
@@ -231,7 +241,6 @@ impl Receiver {
     }
 
     /// Takes the next message, waiting as long as it takes; see [`try_take`](Self::try_take).
-    #[inline(never)]
     pub(crate) fn take(&mut self) -> Result<Place, RecvError> {
         self.next_until(None).map_err(|stop| match stop {
             Stop::Closed(reason) => RecvError(reason),
