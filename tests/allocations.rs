@@ -5,52 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "what fails in a test may panic")]
 
 mod common;
+mod counting;
 
 use common::{check, fill, hang_guard, mixed_len, say, variable};
 use ringway::{Config, Connection, Receiver, Sender, TryRecvError, TrySendError, Wait};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::thread;
-
-/// Counts the allocations of a thread while that thread asks for it.
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
-}
-
-fn note() {
-    COUNT.set(COUNT.get().map(|count| count + 1));
-}
-
-// SAFETY: every call is passed on unchanged to the allocator of the system.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: the duties of our caller are those of the callee.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: the duties of our caller are those of the callee.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        note();
-        // SAFETY: the duties of our caller are those of the callee.
-        unsafe { System.realloc(memory, layout, bytes) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the duties of our caller are those of the callee.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn peer_process() {
@@ -247,9 +206,9 @@ fn role_answer() {
 
 /// Returns how many allocations of this thread `work` makes.
 fn counted(work: impl FnOnce()) -> u64 {
-    COUNT.set(Some(0));
+    counting::begin();
     work();
-    COUNT.replace(None).unwrap()
+    counting::end()
 }
 
 fn config() -> Config {

@@ -16,7 +16,7 @@ pub(crate) struct Ask {
     pub(crate) idempotent: bool,
     /// Bytes of a streamed response that may come before credit is given.
     pub(crate) window: Option<u32>,
-    /// When it began, if that was asked for: reading the clock takes a tenth of a call.
+    /// When it began, if that was asked for: reading the clock takes time.
     pub(crate) began: Option<Instant>,
     /// When it ends, answered or not.
     pub(crate) deadline: Option<Instant>,

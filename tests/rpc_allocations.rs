@@ -1,62 +1,42 @@
-//! A client that calls into memory that it has allocates nothing, alone or beside others.
+//! A call allocates nothing, neither at the client, alone or beside others, nor in the worker that answers it.
 #![cfg(feature = "rpc")]
 #![allow(clippy::unwrap_used, reason = "what fails in a test may panic")]
 
 mod common;
-#[path = "rpc_client/stand_in.rs"]
-mod stand_in;
+mod counting;
 
-use common::{Peer, check, fill, hang_guard, mixed_len, scratch_dir};
-use ringway::rpc::Client;
+use common::{Peer, check, fill, hang_guard, hear, mixed_len, say, scratch_dir, variable};
+use ringway::rpc::{Client, Server};
 use ringway::{Config, Wait};
-use stand_in::kind;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::thread;
-
-/// Counts the allocations of a thread while that thread asks for it.
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
-}
-
-fn note() {
-    COUNT.set(COUNT.get().map(|count| count + 1));
-}
-
-// SAFETY: every call is passed on unchanged to the allocator of the system.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: the duties of our caller are those of the callee.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: the duties of our caller are those of the callee.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        note();
-        // SAFETY: the duties of our caller are those of the callee.
-        unsafe { System.realloc(memory, layout, bytes) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the duties of our caller are those of the callee.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn peer_process() {
-    common::run_role(&[("server", stand_in::role)]);
+    common::run_role(&[("server", role_server)]);
+}
+
+/// Answers with one worker, whose allocations it counts between two calls.
+fn role_server() {
+    let server = Server::builder()
+        .workers(1)
+        .handle(ECHO, |request, reply| {
+            reply.write(request.body());
+            Ok(())
+        })
+        .handle(BEGIN, |_, _| {
+            counting::begin();
+            Ok(())
+        })
+        .handle(END, |_, reply| {
+            let count = counting::end();
+            reply.write(&count.to_le_bytes());
+            Ok(())
+        })
+        .bind(&variable("SOCKET"))
+        .unwrap();
+    say("ready");
+    hear();
+    drop(server);
 }
 
 #[test]
@@ -65,7 +45,7 @@ fn calls_allocate_nothing_alone_or_beside_others() {
     for (wait, callers) in [(Wait::Auto, 1), (Wait::Sleep, 1), (Wait::Auto, 4), (Wait::Sleep, 4)] {
         let scratch = scratch_dir();
         let socket = scratch.socket("test");
-        let mut server = Peer::spawn("server", &[("SOCKET", &socket), ("CALLS_MAX", "64"), ("WAIT", "auto")]);
+        let mut server = Peer::spawn("server", &[("SOCKET", &socket)]);
         server.expect_line("ready");
         let config = Config::new().wait(wait).ring_bytes(16 << 10);
         let client = Client::builder().config(config).connect(&socket).unwrap();
@@ -81,6 +61,10 @@ fn calls_allocate_nothing_alone_or_beside_others() {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert_eq!(counts, vec![0; callers], "{wait:?}");
+        let served = client.call(END, "").unwrap().into_vec();
+        assert_eq!(u64::from_le_bytes(served.try_into().unwrap()), 0, "the worker, {wait:?}");
+        server.send_line("enough");
+        server.finish();
     }
 }
 
@@ -92,16 +76,25 @@ fn call_and_count(client: &Client, caller: u64, warm: &std::sync::Barrier) -> u6
         // Those of the warm-up are the longest, so that every buffer has seen one.
         let len = if round < WARM_UP { LEN_MAX } else { mixed_len(round, LEN_MAX) };
         fill(&mut body[..len], number);
-        client.call_into(kind::ECHO, &body[..len], &mut out).unwrap();
+        client.call_into(ECHO, &body[..len], &mut out).unwrap();
         check(&out, number, len);
     };
     (0..WARM_UP).for_each(&mut call);
+    if warm.wait().is_leader() {
+        client.call(BEGIN, "").unwrap();
+    }
     warm.wait();
-    COUNT.set(Some(0));
+    // That call took a warm buffer away.
+    (0..WARM_UP).for_each(&mut call);
+    warm.wait();
+    counting::begin();
     (WARM_UP..WARM_UP + CALLS).for_each(&mut call);
-    COUNT.replace(None).unwrap()
+    counting::end()
 }
 
 const WARM_UP: u64 = 200;
 const CALLS: u64 = 5_000;
 const LEN_MAX: usize = 1000;
+const ECHO: u16 = 1;
+const BEGIN: u16 = 2;
+const END: u16 = 3;
