@@ -194,7 +194,7 @@ impl Listener {
     /// more clients came than one try takes in; see [`readiness`](Self::readiness).
     ///
     /// # Errors
-    /// [`AcceptError::Os`]: no descriptor is left. [`AcceptError::Forked`].
+    /// [`AcceptError::Os`]: the timer cannot be set. [`AcceptError::Forked`].
     /// # Cost
     /// One system call; more if the segment for the next client is to be made.
     pub fn arm(&mut self) -> Result<(), AcceptError> {

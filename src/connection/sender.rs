@@ -285,8 +285,7 @@ impl Sender {
     /// Says whether there is room now for the message that was refused last, or nobody left to make any.
     pub(super) fn has_room(&mut self) -> bool {
         // Aligned as far as any claim may ask for: what is reported as room must be enough.
-        let room = self.producer.reserve(self.refused_len, CLAIM_ALIGN_MAX);
-        !matches!(room, Err(NoRoom::Full)) || self.parts.waker.is_closed()
+        is_worth_a_try(&mut self.producer, &self.parts.waker, self.refused_len, CLAIM_ALIGN_MAX)
     }
 
     /// Asks the receiver to ring "there is space", unless it was asked already, and looks once more. `true`: there is
@@ -324,11 +323,7 @@ impl Sender {
     #[cfg(feature = "rpc")]
     pub(crate) fn look_after_peer(&mut self) -> Result<(), CloseReason> {
         self.link.look_after_peer();
-        self.check()?;
-        if self.parts.waker.is_closed() {
-            return Err(self.end(CloseReason::PeerClosed));
-        }
-        Ok(())
+        self.check_reader()
     }
 
     pub(super) fn try_reserve(&mut self, len: usize, align: u64) -> Result<Reservation, TrySendError> {
