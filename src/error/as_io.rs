@@ -91,7 +91,7 @@ fn kind_of(reason: &CloseReason, end: io::ErrorKind) -> io::ErrorKind {
     match reason {
         CloseReason::PeerClosed | CloseReason::PeerDied { .. } | CloseReason::Violation(_) => end,
         CloseReason::PeerSilent => io::ErrorKind::TimedOut,
-        CloseReason::Disconnected => io::ErrorKind::ConnectionAborted,
+        CloseReason::Disconnected | CloseReason::TooSlow => io::ErrorKind::ConnectionAborted,
         CloseReason::Forked => io::ErrorKind::Unsupported,
         CloseReason::Os { errno } => io::Error::from_raw_os_error(*errno).kind(),
     }

@@ -2,7 +2,23 @@
 //!
 //! Every message says what happened, with numbers, why, and what to do.
 
+macro_rules! error_with_reason {
+    ($($name:ident),*) => {$(
+        impl std::error::Error for $name {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                match self {
+                    Self::Closed(reason) => $crate::error::violation_of(reason),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+
+use error_with_reason;
+
 mod as_io;
+pub(crate) mod broadcast;
 #[cfg(feature = "rpc")]
 pub(crate) mod call;
 mod setup;
@@ -35,6 +51,9 @@ pub enum CloseReason {
     },
     /// We ended it: [`Member::disconnect`](crate::Member::disconnect) was called, or its handler panicked.
     Disconnected,
+    /// The receiver read too slowly for the policy of the sender, which disconnected it. The messages that it had not
+    /// read are lost to it.
+    TooSlow,
     /// The peer's process lives, but said nothing for so long that it counts as dead; see the heartbeat of a client.
     PeerSilent,
     /// The peer broke the protocol. It was disconnected; nothing of the bad record was delivered.
@@ -56,6 +75,9 @@ impl fmt::Display for CloseReason {
                 write!(f, "the peer (process {pid}) died without closing; connect again to go on")
             }
             Self::Disconnected => f.write_str("we ended the connection; the peer may connect again"),
+            Self::TooSlow => f.write_str(
+                "the receiver was cut off because it read too slowly; read faster, use a larger ring, or choose another policy",
+            ),
             Self::PeerSilent => f.write_str(
                 "the peer has not answered pings, so it counts as dead; is its process stopped or blocked?",
             ),
@@ -303,19 +325,6 @@ impl fmt::Display for RecvTimeoutError {
 
 fn violation_of(reason: &CloseReason) -> Option<&(dyn Error + 'static)> {
     if let CloseReason::Violation(violation) = reason { Some(violation) } else { None }
-}
-
-macro_rules! error_with_reason {
-    ($($name:ident),*) => {$(
-        impl Error for $name {
-            fn source(&self) -> Option<&(dyn Error + 'static)> {
-                match self {
-                    Self::Closed(reason) => violation_of(reason),
-                    _ => None,
-                }
-            }
-        }
-    )*};
 }
 
 error_with_reason!(TrySendError, SendError, SendTimeoutError, TryRecvError, RecvTimeoutError);

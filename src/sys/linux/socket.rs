@@ -302,6 +302,26 @@ pub(crate) fn drain_doorbell(socket: BorrowedFd<'_>) -> Drained {
     }
 }
 
+/// Sends a last byte that says why we hang up, if there is room for it; never waits.
+pub(crate) fn say_farewell(socket: BorrowedFd<'_>, why: u8) {
+    // Who does not hear it sees us hang up without a reason.
+    let _ = retry_on_intr(|| rustix::net::send(socket, &[why], SendFlags::DONTWAIT | SendFlags::NOSIGNAL));
+}
+
+/// Returns the last byte that arrived on a socket whose other end has hung up. Bounded: a peer that filled it with more
+/// has said nothing.
+pub(crate) fn last_words(socket: BorrowedFd<'_>) -> Option<u8> {
+    let mut bytes = [0_u8; DRAIN_BYTES_MAX];
+    let mut last = None;
+    for _ in 0..LAST_WORDS_READS {
+        match retry_on_intr(|| rustix::net::recv(socket, &mut bytes[..], RecvFlags::DONTWAIT)) {
+            Ok((count @ 1.., _)) => last = bytes.get(count - 1).copied(),
+            _ => return last,
+        }
+    }
+    None
+}
+
 fn stream_socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -410,6 +430,8 @@ const RECEIVE_CONTROL_WORDS: usize = (control_space(RECEIVE_DESCRIPTORS_MAX * 4)
 const SEND_CONTROL_WORDS: usize = control_space(SEND_DESCRIPTORS_MAX * 4).div_ceil(8);
 
 const DRAIN_BYTES_MAX: usize = 256;
+/// More bytes than that were never rings.
+const LAST_WORDS_READS: usize = 16;
 
 /// Linux 6.5; libc has no constant for it yet.
 const SO_PASSPIDFD: libc::c_int = 76;

@@ -1,0 +1,50 @@
+//! Where the last messages begin, for those who come late.
+
+use crate::ring::Producer;
+use std::collections::VecDeque;
+
+/// Positions of the last messages, each a record boundary.
+pub(super) struct History {
+    starts: VecDeque<u64>,
+    messages_max: usize,
+}
+
+impl History {
+    pub(super) fn new(messages_max: u32) -> Self {
+        let messages_max = messages_max as usize;
+        // Memory for all of it now, so that no send allocates.
+        Self { starts: VecDeque::with_capacity(messages_max), messages_max }
+    }
+
+    /// Says whether messages are kept for those who come late.
+    pub(super) fn is_kept(&self) -> bool {
+        self.messages_max > 0
+    }
+
+    /// Takes note of where a message begins.
+    #[inline(always)]
+    pub(super) fn note(&mut self, start: u64) {
+        if self.messages_max > 0 {
+            self.push(start);
+        }
+    }
+
+    fn push(&mut self, start: u64) {
+        if self.starts.len() == self.messages_max {
+            self.starts.pop_front();
+        }
+        self.starts.push_back(start);
+    }
+
+    /// Takes back the last note: that message was not sent after all.
+    pub(super) fn forget_last(&mut self) {
+        self.starts.pop_back();
+    }
+
+    /// Returns where a receiver starts that wants so many messages of the past, and how many it gets.
+    pub(super) fn start(&self, wanted: u32, producer: &Producer) -> (u64, u64) {
+        let kept = self.starts.iter().rev().take(wanted as usize);
+        let held = kept.take_while(|start| producer.holds(**start));
+        held.fold((producer.tail(), 0), |(_, count), start| (*start, count + 1))
+    }
+}

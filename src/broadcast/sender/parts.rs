@@ -1,0 +1,62 @@
+//! What a sender is made of, and what the control thread tells it.
+
+use super::super::link::Link;
+use super::super::peer::Peer;
+use crate::connection::{PeerCred, Ticket};
+use crate::metrics::{SendCounters, Slot, Stats};
+use crate::shm::{Peer as PeerSide, SharedWord};
+use crate::wait::Waker;
+use std::sync::Arc;
+
+/// A receiver that the control thread has let in.
+pub(crate) struct NewReader {
+    pub(in super::super) number: u64,
+    pub(in super::super) link: Arc<Link>,
+    /// How far it has read.
+    pub(in super::super) consumed: SharedWord<PeerSide>,
+    /// Wakes it.
+    pub(in super::super) waker: Waker,
+    /// Messages of the past that it wants at most.
+    pub(in super::super) history: u32,
+    /// Its place in our tables.
+    pub(in super::super) ticket: Ticket,
+}
+
+/// What the control thread tells a sender.
+pub(crate) enum SenderNews {
+    /// Somebody wants to receive.
+    Reader(Box<NewReader>),
+    /// The receiver with this number has hung up or died.
+    Gone(u64),
+}
+
+/// A receiver that has joined.
+pub(super) struct Reader {
+    pub(super) waker: Waker,
+    pub(super) link: Arc<Link>,
+    pub(super) peer: Peer,
+    pub(super) ticket: Ticket,
+}
+
+/// Our own line in the tables.
+pub(super) struct OwnSlot {
+    pub(super) slot: Slot,
+    /// The place of the slot.
+    pub(super) _ticket: Arc<Ticket>,
+}
+
+impl OwnSlot {
+    pub(super) fn counters(&self) -> SendCounters {
+        self.slot.send_counters()
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.slot.snapshot()
+    }
+}
+
+impl Reader {
+    pub(super) fn cred(&self) -> PeerCred {
+        self.link.cred()
+    }
+}
