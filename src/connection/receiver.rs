@@ -267,7 +267,9 @@ impl Receiver {
         }
         let Some(record) = self.consumer.poll_plain(self.parts.message_bytes_max) else { return false };
         self.scratch.clear();
-        self.consumer.take_lossless(record, &mut self.scratch);
+        if !self.consumer.take_plain(record, &mut self.scratch) {
+            return false;
+        }
         self.release_if_owed();
         self.count(self.scratch.len());
         true
@@ -298,14 +300,15 @@ impl Receiver {
         for _ in 0..RECORDS_PER_CALL {
             match self.consumer.poll() {
                 Ok(Polled::Record(record)) => {
-                    if let Some(place) =
-                        self.take_record(record).map_err(|violation| self.accuse(violation))?
-                    {
+                    let place = self.take_record(record).map_err(|violation| self.accuse(violation))?;
+                    if let Some(place) = place {
                         return Ok(place);
                     }
                 }
                 Ok(Polled::Empty) => return Err(self.nothing()),
-                Ok(Polled::Lagged(bytes)) => self.note_lag(bytes),
+                Ok(Polled::Lagged(_) | Polled::Cut) => {
+                    unreachable!("invariant: both rings of a connection wait for their reader")
+                }
                 Err(violation) => return Err(self.accuse(violation)),
             }
         }
@@ -314,42 +317,40 @@ impl Receiver {
 
     fn take_record(&mut self, record: Record) -> Result<Option<Place>, Violation> {
         match self.assembly.step(record.kind, record.len)? {
-            Step::Whole => self.take_whole(record),
-            Step::Part { last } => self.take_part(record, last),
-            Step::Void => {
+            Step::Whole => Ok(self.take_whole(record)),
+            Step::Part { last } => Ok(self.take_part(record, last)),
+            Step::Void | Step::LostLast => {
                 self.consumer.advance(record);
                 Ok(None)
             }
         }
     }
 
-    fn take_whole(&mut self, record: Record) -> Result<Option<Place>, Violation> {
+    fn take_whole(&mut self, record: Record) -> Option<Place> {
         if self.consumer.borrow(&record).is_some() {
             self.count(record.len);
             self.lent = Some(record);
-            return Ok(Some(Place::Lent(record)));
+            return Some(Place::Lent(record));
         }
         self.scratch.clear();
-        if let Err(bytes) = self.consumer.take(record, &mut self.scratch)? {
-            self.note_lag(bytes);
-            return Ok(None);
+        if !self.consumer.take(record, &mut self.scratch) {
+            return None;
         }
         self.release_if_owed();
         self.count(record.len);
-        Ok(Some(Place::Copied))
+        Some(Place::Copied)
     }
 
-    fn take_part(&mut self, record: Record, last: bool) -> Result<Option<Place>, Violation> {
-        if let Err(bytes) = self.consumer.take(record, self.assembly.parts())? {
-            self.note_lag(bytes);
-            return Ok(None);
+    fn take_part(&mut self, record: Record, last: bool) -> Option<Place> {
+        if !self.consumer.take(record, self.assembly.parts()) {
+            return None;
         }
         self.release_if_owed();
         if !last {
-            return Ok(None);
+            return None;
         }
         self.count(self.assembly.message().len());
-        Ok(Some(Place::Assembled))
+        Some(Place::Assembled)
     }
 
     #[inline(always)]
@@ -363,11 +364,6 @@ impl Receiver {
     fn count(&mut self, bytes: usize) {
         self.parts.counters.messages.add(1);
         self.parts.counters.bytes.add(bytes as u64);
-    }
-
-    fn note_lag(&mut self, bytes: u64) {
-        self.assembly.lose();
-        self.parts.counters.lagged_bytes.add(bytes);
     }
 
     /// The ring is empty: tells the sender how far we are, and finds out whether this is the end.

@@ -9,7 +9,7 @@ use crate::config::{CONNECTIONS_MAX, Config};
 use crate::error::Refusal;
 use crate::metrics::Slot;
 use crate::proto::handshake::{Inbox, Limits, MESSAGE_BYTES, Message, Purpose, Terms};
-use crate::ring::{Consumer, ConsumerParts, Producer, ProducerParts};
+use crate::ring::{Consumer, ConsumerParts, Mode, Producer, ProducerParts};
 use crate::shm::layout::{self, consumer, producer, sleep};
 use crate::shm::{PeerSegment, Segment};
 use crate::sys::Suspect;
@@ -317,8 +317,11 @@ impl Agreed {
             published: theirs.word(producer::PUBLISHED),
             intent: theirs.word(producer::INTENT),
             close: theirs.word(producer::CLOSE),
+            messages: theirs.word(producer::MESSAGES),
+            messages_after: theirs.word(producer::MESSAGES_AFTER),
             consumed: own.word(consumer::CONSUMED),
-            overwrite: their_terms.segment_features & layout::feature::OVERWRITE != 0,
+            // Nothing else passes `map_peer`.
+            mode: Mode::Lossless,
             record_bytes_max: their_terms.ring_bytes / layout::RECORD_SHARE,
             start: 0,
         });
@@ -346,7 +349,9 @@ fn make_producer(own: Segment) -> Producer {
         published: own.word(producer::PUBLISHED),
         intent: own.word(producer::INTENT),
         close: own.word(producer::CLOSE),
-        overwrite: false,
+        messages: own.word(producer::MESSAGES),
+        messages_after: own.word(producer::MESSAGES_AFTER),
+        mode: Mode::Lossless,
         record_bytes_max: ring_bytes / layout::RECORD_SHARE,
         allocate,
     };

@@ -7,9 +7,18 @@ use crate::error::Violation;
 pub(crate) struct Assembly {
     parts: Vec<u8>,
     active: bool,
-    /// A part was lost to overwriting: what follows may be the rest of a message whose beginning we do not have.
-    lost: bool,
+    headless: Headless,
     message_bytes_max: u64,
+}
+
+/// Whether what follows may be the rest of a message whose beginning we do not have, and why.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Headless {
+    No,
+    /// We joined in the middle of it.
+    Joined,
+    /// A part of it was overwritten.
+    Lost,
 }
 
 /// What to do with a record.
@@ -21,17 +30,24 @@ pub(crate) enum Step {
     Part { last: bool },
     /// Pass on: it says that the parts so far are void, or is the rest of a message that was lost.
     Void,
+    /// Pass on: it completes a message of which a part was overwritten. No count of messages passed over has it.
+    LostLast,
 }
 
 impl Assembly {
     /// Makes an empty assembly for messages of at most `message_bytes_max`.
     pub(crate) fn new(message_bytes_max: u64) -> Self {
-        Self { parts: Vec::new(), active: false, lost: false, message_bytes_max }
+        Self { parts: Vec::new(), active: false, headless: Headless::No, message_bytes_max }
+    }
+
+    /// Makes an assembly for who begins to read where the middle of a message may be.
+    pub(crate) fn joining(message_bytes_max: u64) -> Self {
+        Self { headless: Headless::Joined, ..Self::new(message_bytes_max) }
     }
 
     /// Says whether the next record can be a whole message without further ado.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.active && !self.lost && self.parts.is_empty()
+        !self.active && self.headless == Headless::No && self.parts.is_empty()
     }
 
     /// Decides on a record of `len` payload bytes before anything of it is copied.
@@ -45,12 +61,10 @@ impl Assembly {
 
     /// Decides on a fragment, and on whatever comes after one.
     fn step_part(&mut self, kind: Kind, len: usize) -> Result<Step, Violation> {
-        if self.lost {
-            let headless = matches!(kind, Kind::FragmentMiddle | Kind::FragmentLast | Kind::Abandon);
-            self.lost = kind == Kind::FragmentMiddle;
-            if headless {
-                return Ok(Step::Void);
-            }
+        if self.headless != Headless::No
+            && let Some(step) = self.pass_rest(kind)
+        {
+            return Ok(step);
         }
         let in_turn = match kind {
             Kind::Data | Kind::FragmentFirst => !self.active,
@@ -81,6 +95,19 @@ impl Assembly {
         })
     }
 
+    /// Decides on a record that may be the rest of a message whose beginning we do not have; `None`: it is not.
+    fn pass_rest(&mut self, kind: Kind) -> Option<Step> {
+        if kind == Kind::FragmentMiddle {
+            return Some(Step::Void);
+        }
+        let headless = std::mem::replace(&mut self.headless, Headless::No);
+        match kind {
+            Kind::FragmentLast if headless == Headless::Lost => Some(Step::LostLast),
+            Kind::FragmentLast | Kind::Abandon => Some(Step::Void),
+            _ => None,
+        }
+    }
+
     /// Lends the parts for appending a record to them.
     pub(crate) fn parts(&mut self) -> &mut Vec<u8> {
         &mut self.parts
@@ -90,7 +117,7 @@ impl Assembly {
     pub(crate) fn lose(&mut self) {
         self.parts = Vec::new();
         self.active = false;
-        self.lost = true;
+        self.headless = Headless::Lost;
     }
 
     /// Hands out the completed message.
@@ -152,14 +179,33 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_lost_message_is_passed_over() {
-        for rest in [&[Kind::FragmentMiddle, Kind::FragmentLast][..], &[Kind::Abandon], &[]] {
+    fn the_rest_of_a_lost_message_is_passed_over_and_its_end_is_told() {
+        let middle = (Kind::FragmentMiddle, Step::Void);
+        let last = (Kind::FragmentLast, Step::LostLast);
+        for rest in [&[middle, last][..], &[(Kind::Abandon, Step::Void)], &[]] {
             let mut assembly = Assembly::new(100);
             assembly.lose();
+            for (kind, step) in rest {
+                assert_eq!(assembly.step(*kind, 0).as_ref(), Ok(step));
+            }
+            assert_eq!(assembly.step(Kind::Data, 3), Ok(Step::Whole));
+            assert!(assembly.step(Kind::FragmentLast, 3).is_err(), "only once");
+        }
+    }
+
+    #[test]
+    fn who_joins_in_the_middle_of_a_message_passes_over_its_rest_and_misses_nothing() {
+        for rest in
+            [&[Kind::FragmentMiddle, Kind::FragmentMiddle, Kind::FragmentLast][..], &[Kind::Abandon], &[]]
+        {
+            let mut assembly = Assembly::joining(100);
+            assert!(!assembly.is_idle(), "the next record may be a part");
             for kind in rest {
                 assert_eq!(assembly.step(*kind, 0), Ok(Step::Void));
             }
-            assert_eq!(assembly.step(Kind::Data, 3), Ok(Step::Whole));
+            assert_eq!(assembly.step(Kind::FragmentFirst, 3), Ok(Step::Part { last: false }));
+            assembly.parts().extend_from_slice(b"abc");
+            assert_eq!(assembly.step(Kind::FragmentLast, 3), Ok(Step::Part { last: true }));
             assert!(assembly.step(Kind::FragmentLast, 3).is_err(), "only once");
         }
     }

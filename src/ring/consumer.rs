@@ -1,5 +1,6 @@
 //! The reading end of a ring.
 
+use super::Mode;
 use super::record::{self, Header, Kind};
 use crate::crash;
 use crate::error::Violation;
@@ -12,9 +13,10 @@ pub(crate) struct ConsumerParts {
     pub(crate) published: SharedWord<Peer>,
     pub(crate) intent: SharedWord<Peer>,
     pub(crate) close: SharedWord<Peer>,
+    pub(crate) messages: SharedWord<Peer>,
+    pub(crate) messages_after: SharedWord<Peer>,
     pub(crate) consumed: SharedWord<Own>,
-    /// The writer does not wait: check for overruns.
-    pub(crate) overwrite: bool,
+    pub(crate) mode: Mode,
     /// Largest record, header included, in bytes.
     pub(crate) record_bytes_max: u64,
     /// Position at which we joined: a multiple of 8 and bounded by whoever took it from the writer.
@@ -49,8 +51,19 @@ pub(crate) enum Polled {
     Record(Record),
     /// Nothing new.
     Empty,
-    /// The writer of an overwrite ring overtook us; so many bytes are lost, and reading goes on behind them.
-    Lagged(u64),
+    /// The writer of an overwrite ring overtook us; reading goes on behind what was lost.
+    Lagged(Lag),
+    /// The writer of a checked ring no longer waited for us and overtook us; there is nothing to go on with.
+    Cut,
+}
+
+/// What an overrun cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lag {
+    /// Bytes of the ring that were passed over.
+    pub(crate) bytes: u64,
+    /// Messages that the writer had ever published where reading goes on, as it says.
+    pub(crate) messages: u64,
 }
 
 impl Consumer {
@@ -60,10 +73,11 @@ impl Consumer {
         Self { parts, head, released: head }
     }
 
-    /// Says whether anything, padding included, stands at our position.
+    /// Says whether a look would bring news: anything, padding included, stands at our position, or we were overrun.
     #[inline]
     pub(crate) fn is_ready(&self) -> bool {
-        self.parts.ring.header(self.head) != 0
+        // What overwrote our position may be a zero.
+        self.parts.ring.header(self.head) != 0 || self.checks() && self.overrun()
     }
 
     /// Views the header word at our position by itself: it is zero until there is news.
@@ -79,12 +93,12 @@ impl Consumer {
     }
 
     /// Looks for the next record where that is a plain message of at most `len_max` bytes, as nearly always. `None` says
-    /// nothing: go by [`poll`](Self::poll).
+    /// nothing: go by [`poll`](Self::poll). Whether it was overwritten meanwhile is found out when it is taken.
     #[inline(always)]
     pub(crate) fn poll_plain(&self, len_max: u64) -> Option<Record> {
         let word = self.parts.ring.header(self.head);
         let header = record::decode_plain(word, self.room(), self.parts.record_bytes_max)?;
-        if u64::from(header.len) > len_max || self.parts.overwrite {
+        if u64::from(header.len) > len_max {
             return None;
         }
         if !cfg!(weaken = "plain_no_acquire") {
@@ -102,11 +116,11 @@ impl Consumer {
             if word != 0 {
                 self.parts.ring.acquire();
                 crash::point("consumer.header_seen");
-            } else if !self.parts.overwrite {
+            } else if !self.checks() {
                 return Ok(Polled::Empty);
             }
-            if self.parts.overwrite && self.overrun() {
-                return self.resume().map(Polled::Lagged);
+            if self.checks() && self.overrun() {
+                return self.lost();
             }
             if word == 0 {
                 return Ok(Polled::Empty);
@@ -133,44 +147,42 @@ impl Consumer {
         Record { kind: header.kind, len: header.len as usize, payload, next: self.head + header.total }
     }
 
-    /// Appends the payload of a record of a lossless ring to `out` and passes on to the next.
+    /// Says whether the writer may overtake us.
     #[inline(always)]
-    pub(crate) fn take_lossless(&mut self, record: Record, out: &mut Vec<u8>) {
-        debug_assert!(!self.parts.overwrite);
+    fn checks(&self) -> bool {
+        self.parts.mode != Mode::Lossless
+    }
+
+    /// Appends the payload of a record to `out` and passes on to the next. `false`: the writer overtook us meanwhile;
+    /// nothing was taken, `out` is as it was, and [`poll`](Self::poll) says what to do.
+    pub(crate) fn take(&mut self, record: Record, out: &mut Vec<u8>) -> bool {
+        self.take_plain(record, out)
+    }
+
+    /// [Takes](Self::take) a record as part of the caller's loop.
+    #[inline(always)]
+    pub(crate) fn take_plain(&mut self, record: Record, out: &mut Vec<u8>) -> bool {
+        let before = out.len();
         let copied = self.parts.ring.copy_out(record.payload, record.len, out);
         debug_assert!(copied, "the length was bounded by `poll` or `poll_plain`");
         crash::point("consumer.payload_copied");
-        self.advance(record);
-    }
-
-    /// Appends the payload of a record to `out` and passes on to the next. `Err` carries the bytes lost when the
-    /// writer of an overwrite ring overtook us meanwhile; `out` is then as it was.
-    pub(crate) fn take(&mut self, record: Record, out: &mut Vec<u8>) -> Result<Result<(), u64>, Violation> {
-        if !self.parts.overwrite {
-            self.take_lossless(record, out);
-            return Ok(Ok(()));
-        }
-        let before = out.len();
-        let copied = self.parts.ring.copy_out(record.payload, record.len, out);
-        debug_assert!(copied, "the length was bounded by `poll`");
-        crash::point("consumer.payload_copied");
-        if self.overrun() {
+        if self.checks() && self.overrun() {
             out.truncate(before);
-            return self.resume().map(Err);
+            return false;
         }
         self.advance(record);
-        Ok(Ok(()))
+        true
     }
 
     /// Says whether payloads may be lent in place.
     pub(crate) fn lends(&self) -> bool {
-        !self.parts.overwrite && self.parts.ring.is_trusted()
+        !self.checks() && self.parts.ring.is_trusted()
     }
 
     /// Lends the payload of a record in place; `None` unless the peer is trusted and the ring is lossless.
     #[inline]
     pub(crate) fn borrow(&self, record: &Record) -> Option<&[u8]> {
-        if self.parts.overwrite {
+        if self.checks() {
             return None;
         }
         self.parts.ring.trusted(record.payload, record.len)
@@ -219,18 +231,43 @@ impl Consumer {
         intent.saturating_sub(self.head) > self.parts.ring.ring_bytes()
     }
 
-    /// Goes to the position published last, always a boundary, and returns how many bytes that skips.
+    /// Says what follows from an overrun.
     #[cold]
-    fn resume(&mut self) -> Result<u64, Violation> {
-        // Pairs with the store in `Producer::publish`.
-        let seen = self.parts.published.load_acquire();
+    fn lost(&mut self) -> Result<Polled, Violation> {
+        match self.parts.mode {
+            Mode::Overwrite => self.resume().map(Polled::Lagged),
+            Mode::Lossless | Mode::Checked => Ok(Polled::Cut),
+        }
+    }
+
+    /// Goes to the position published last, always a boundary, and returns what that skips.
+    fn resume(&mut self) -> Result<Lag, Violation> {
+        let (seen, messages) = self.published();
         // A writer cannot have overwritten what it has not published, so there is something to skip.
         if seen <= self.head || seen > POSITION_MAX || !seen.is_multiple_of(8) {
             return Err(Violation::Position { seen, last: self.head, published: seen });
         }
-        let lost = seen - self.head;
+        let bytes = seen - self.head;
         self.head = seen;
-        Ok(lost)
+        Ok(Lag { bytes, messages })
+    }
+
+    /// Reads the position published last and the number of messages before it.
+    ///
+    /// The writer stores the number, the position, the number again. We read backwards: between two numbers that are the
+    /// same there is a position to which they belong. If the writer is always faster, the number is one of a little earlier.
+    fn published(&self) -> (u64, u64) {
+        let mut tries = 0;
+        loop {
+            // Pairs with the store in `Producer::tell_published`: this position or a later one is seen.
+            let messages = self.parts.messages_after.load_acquire();
+            // Pairs with the store in `Producer::tell_published`: its number or a later one is seen.
+            let seen = self.parts.published.load_acquire();
+            tries += 1;
+            if self.parts.messages.load_relaxed() == messages || tries == COUNT_TRIES {
+                return (seen, messages);
+            }
+        }
     }
 }
 
@@ -240,3 +277,5 @@ const POSITION_MAX: u64 = 1 << 62;
 const PADDING_RUN_MAX: usize = 2;
 /// The consumer tells the producer at the latest when it has read this share of the ring.
 const RELEASE_SHARE: u64 = 8;
+/// So often the number of messages is read before one is taken that may be a little old.
+const COUNT_TRIES: usize = if cfg!(loom) { 2 } else { 64 };

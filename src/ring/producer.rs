@@ -1,5 +1,6 @@
 //! The writing end of a ring.
 
+use super::Mode;
 use super::record::{self, Kind};
 use crate::crash;
 use crate::error::Violation;
@@ -15,8 +16,9 @@ pub(crate) struct ProducerParts {
     pub(crate) published: SharedWord<Own>,
     pub(crate) intent: SharedWord<Own>,
     pub(crate) close: SharedWord<Own>,
-    /// Never wait for readers: they find out that they were overrun.
-    pub(crate) overwrite: bool,
+    pub(crate) messages: SharedWord<Own>,
+    pub(crate) messages_after: SharedWord<Own>,
+    pub(crate) mode: Mode,
     /// Largest record, header included, in bytes.
     pub(crate) record_bytes_max: u64,
     /// Allocates memory ahead of the first lap; `None` when all of it is there.
@@ -42,8 +44,13 @@ pub(crate) struct Producer {
     allocated: u64,
     /// Up to here records need no look at anything: in this lap, in front of all readers, with memory behind them.
     straight: u64,
-    /// Overwrite rings: up to where readers were warned. Never goes back: what a dropped claim wrote is overwritten too.
+    /// End of what was lent for writing, and of what readers were warned of. Never goes back: what a dropped claim wrote
+    /// is overwritten too. Lossless rings leave out what was appended.
     announced: u64,
+    /// End of the record for which there was no room last.
+    refused: u64,
+    /// Messages ever counted.
+    messages: u64,
 }
 
 /// Room for one record that nobody can see yet.
@@ -67,6 +74,13 @@ pub(crate) enum NoRoom {
     Reader { number: u64, violation: Violation },
 }
 
+/// How far a reader had read when the producer last looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReaderAt {
+    pub(crate) number: u64,
+    pub(crate) position: u64,
+}
+
 /// What the producer knows of one reader.
 struct Reader {
     number: u64,
@@ -75,6 +89,12 @@ struct Reader {
     start: u64,
     /// How far it had read when we last looked, counted from `start`.
     seen: u64,
+}
+
+impl Reader {
+    fn position(&self) -> u64 {
+        self.start + self.seen
+    }
 }
 
 impl Reservation {
@@ -103,6 +123,8 @@ impl Producer {
             allocated,
             straight: 0,
             announced: 0,
+            refused: 0,
+            messages: 0,
         };
         producer.limit = producer.fresh_limit();
         producer
@@ -112,18 +134,81 @@ impl Producer {
     ///
     /// `consumed` is the word in the reader's own segment that says how many bytes it has read since then.
     pub(crate) fn add_reader(&mut self, number: u64, consumed: SharedWord<Peer>) -> u64 {
-        assert!(self.staged == self.tail, "invariant: nobody joins inside a batch");
-        self.readers.push(Reader { number, consumed, start: self.tail, seen: 0 });
-        self.limit = self.fresh_limit();
-        self.straight = self.fresh_straight();
+        self.add_reader_at(number, consumed, self.tail);
         self.tail
     }
 
-    /// Forgets a reader: it no longer holds anything up.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a connection has one reader; routes lose some"))]
+    /// Adds a reader that starts at `start`: a record boundary that the ring still [holds](Self::holds).
+    ///
+    /// `consumed` as for [`add_reader`](Self::add_reader).
+    pub(crate) fn add_reader_at(&mut self, number: u64, consumed: SharedWord<Peer>, start: u64) {
+        assert!(self.staged == self.tail, "invariant: nobody joins inside a batch");
+        assert!(
+            start.is_multiple_of(8) && self.holds(start),
+            "invariant: a start was looked up in this ring"
+        );
+        self.readers.push(Reader { number, consumed, start, seen: 0 });
+        self.limit = self.fresh_limit();
+        self.straight = self.fresh_straight();
+    }
+
+    /// Forgets a reader: it no longer holds anything up. One that still reads finds out by its checks, in a lossless ring
+    /// not at all.
     pub(crate) fn remove_reader(&mut self, number: u64) {
         self.readers.retain(|reader| reader.number != number);
         self.limit = self.fresh_limit();
+    }
+
+    /// Returns all readers, and how far they had read when we last looked.
+    pub(crate) fn readers(&self) -> impl Iterator<Item = ReaderAt> {
+        self.readers.iter().map(|reader| ReaderAt { number: reader.number, position: reader.position() })
+    }
+
+    /// Returns those readers for which the last record had to wait that found the ring full.
+    pub(crate) fn blockers(&self) -> impl Iterator<Item = ReaderAt> {
+        let waits = self.parts.mode != Mode::Overwrite;
+        let written = self.refused.saturating_sub(self.parts.ring.ring_bytes());
+        self.readers().filter(move |reader| waits && reader.position < written)
+    }
+
+    /// Looks anew how far the readers have read.
+    ///
+    /// # Errors
+    /// The number of a reader that wrote a position that it cannot have reached; those after it were not looked at.
+    pub(crate) fn look(&mut self) -> Result<(), (u64, Violation)> {
+        for reader in &mut self.readers {
+            // Pairs with the store in `Consumer::release`: what the reader has copied out may be overwritten.
+            let seen = reader.consumed.load_acquire();
+            let published = self.tail - reader.start;
+            if seen < reader.seen || seen > published || !seen.is_multiple_of(8) {
+                return Err((reader.number, Violation::Position { seen, last: reader.seen, published }));
+            }
+            reader.seen = seen;
+        }
+        self.limit = self.fresh_limit();
+        Ok(())
+    }
+
+    /// Returns the position of the next record to be published: all bytes ever published.
+    pub(crate) fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    /// Says whether all that was published from `position` on is still in the ring, and will not be taken for lost.
+    pub(crate) fn holds(&self, position: u64) -> bool {
+        let written = self.announced.max(self.staged + record::RECORD_HEADER_BYTES);
+        position <= self.tail && position + self.parts.ring.ring_bytes() >= written
+    }
+
+    /// Counts messages that the next [`publish`](Self::publish) completes; readers of overwrite rings learn of them.
+    #[inline(always)]
+    pub(crate) fn count(&mut self, messages: u64) {
+        self.messages += messages;
+    }
+
+    /// Returns how many messages were ever counted.
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages
     }
 
     /// Returns the largest payload of one record, in bytes.
@@ -167,7 +252,7 @@ impl Producer {
         if end > self.allocated {
             self.allocate_ahead(end)?;
         }
-        if self.parts.overwrite && end > self.announced {
+        if end > self.announced {
             self.announce(end);
         }
         crash::point("producer.reserved");
@@ -260,10 +345,19 @@ impl Producer {
         crash::point("producer.published");
         self.tail = self.staged;
         self.first = 0;
-        if self.parts.overwrite {
-            // Pairs with the load in `Consumer::resume`: an overrun reader finds a boundary here.
-            self.parts.published.store_release(self.tail);
+        if self.parts.mode == Mode::Overwrite {
+            self.tell_published();
         }
+    }
+
+    /// Tells readers that were overrun where to go on, and how many messages there were before.
+    fn tell_published(&self) {
+        // Relaxed: the store of `published` orders it.
+        self.parts.messages.store_relaxed(self.messages);
+        // Pairs with the load in `Consumer::resume`: an overrun reader finds a boundary here.
+        self.parts.published.store_release(self.tail);
+        // Pairs with the load in `Consumer::resume`: who sees this number sees that boundary or a later one.
+        self.parts.messages_after.store_release(self.messages);
     }
 
     /// Says that nothing will be published any more. What is staged is dropped.
@@ -277,13 +371,23 @@ impl Producer {
     }
 
     /// Announces what is about to be overwritten, before the first byte of it changes.
+    ///
+    /// Where the writer waits it does so in steps, so that readers mostly find the line unchanged, yet never beyond what
+    /// it waits for: who is still waited for is not warned, who is not is warned before its bytes change.
     fn announce(&mut self, end: u64) {
-        self.announced = end;
+        self.announced = match self.parts.mode {
+            Mode::Lossless => {
+                self.announced = end;
+                return;
+            }
+            Mode::Checked => self.limit.min(end + self.parts.ring.ring_bytes() / ANNOUNCE_SHARE),
+            Mode::Overwrite => end,
+        };
         if cfg!(weaken = "intent_relaxed") {
-            self.parts.intent.store_relaxed(end);
+            self.parts.intent.store_relaxed(self.announced);
         } else {
             // Pairs with the load in `Consumer::overrun`: who is warned finds our last boundary in `published`.
-            self.parts.intent.store_release(end);
+            self.parts.intent.store_release(self.announced);
         }
         if !cfg!(weaken = "overrun_no_release") {
             // Release fence: pairs with the Acquire fence in `Consumer::overrun`; a reader that saw any byte
@@ -294,37 +398,36 @@ impl Producer {
 
     #[cold]
     fn look_for_room(&mut self, end: u64) -> Result<(), NoRoom> {
-        let waits = !self.parts.overwrite;
-        for reader in self.readers.iter_mut().filter(|_| waits) {
-            // Pairs with the store in `Consumer::release`: what the reader has copied out may be overwritten.
-            let seen = reader.consumed.load_acquire();
-            let published = self.tail - reader.start;
-            if seen < reader.seen || seen > published || !seen.is_multiple_of(8) {
-                let violation = Violation::Position { seen, last: reader.seen, published };
-                return Err(NoRoom::Reader { number: reader.number, violation });
-            }
-            reader.seen = seen;
+        if self.parts.mode == Mode::Overwrite {
+            self.limit = self.fresh_limit();
+        } else {
+            self.look().map_err(|(number, violation)| NoRoom::Reader { number, violation })?;
         }
-        self.limit = self.fresh_limit();
-        if end > self.limit { Err(NoRoom::Full) } else { Ok(()) }
+        if end > self.limit {
+            self.refused = end;
+            return Err(NoRoom::Full);
+        }
+        Ok(())
     }
 
     fn fresh_limit(&self) -> u64 {
-        let slowest = self.readers.iter().map(|reader| reader.start + reader.seen).min();
+        let slowest = self.readers.iter().map(Reader::position).min();
         // Who waits for nobody must still not pass itself within one batch.
-        let oldest = slowest.filter(|_| !self.parts.overwrite).unwrap_or(self.tail);
+        let oldest = slowest.filter(|_| self.parts.mode != Mode::Overwrite).unwrap_or(self.tail);
         oldest + self.parts.ring.ring_bytes()
     }
 
     fn fresh_straight(&self) -> u64 {
-        if self.parts.overwrite {
+        let free = match self.parts.mode {
+            Mode::Lossless => self.limit,
+            Mode::Checked => self.announced,
             // Each record is announced before it is written.
-            return 0;
-        }
+            Mode::Overwrite => return 0,
+        };
         let ring_bytes = self.parts.ring.ring_bytes();
         let lap_end = (self.staged & !(ring_bytes - 1)) + ring_bytes;
         // The header after the record is zeroed when it is published, so it needs room too.
-        lap_end.min(self.limit.min(self.allocated).saturating_sub(record::RECORD_HEADER_BYTES))
+        lap_end.min(free.min(self.allocated).saturating_sub(record::RECORD_HEADER_BYTES))
     }
 
     /// Allocates and touches the whole ring from this thread, so near to its processor where the machine has several
@@ -363,3 +466,5 @@ impl Producer {
 const ALLOCATE_AHEAD_BYTES: u64 = 64 << 10;
 /// Memory comes in pages.
 const ALLOCATE_STEP_BYTES: u64 = 4 << 10;
+/// In checked rings, what is announced at once: less makes readers look more often, more leaves less of the past.
+const ANNOUNCE_SHARE: u64 = 8;

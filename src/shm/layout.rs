@@ -60,9 +60,10 @@ pub(crate) mod producer {
     pub(crate) const INTENT: usize = 0x88;
     /// 0 open, 1 nothing will be published after what is published now.
     pub(crate) const CLOSE: usize = 0x90;
-    /// Reserved: records ever published (overwrite rings).
-    #[cfg(test)]
-    pub(crate) const RECORDS: usize = 0x98;
+    /// Overwrite rings: messages ever published, stored before `PUBLISHED`.
+    pub(crate) const MESSAGES: usize = 0x98;
+    /// Overwrite rings: the same, stored after it; both are equal around a position to which they belong.
+    pub(crate) const MESSAGES_AFTER: usize = 0xa0;
 }
 
 /// Consumer line: how far the creator of this segment has read the **peer's** ring.
@@ -189,7 +190,7 @@ mod tests {
         let mut unique = lines.to_vec();
         unique.dedup();
         assert_eq!(unique, lines);
-        assert_eq!(line(producer::RECORDS), line(producer::PUBLISHED));
+        assert_eq!(line(producer::MESSAGES_AFTER), line(producer::PUBLISHED));
     }
 
     #[test]

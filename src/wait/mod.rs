@@ -14,6 +14,9 @@
 //!
 //! Source: virtio-queue `needs_notification`, tokio `atomic_waker` (the protocol as prose).
 
+#![cfg_attr(not(test), expect(dead_code, reason = "connections sleep on one word; routes on several"))]
+#![expect(unused_imports, reason = "as above")]
+
 #[cfg(any(feature = "rpc", loom))]
 mod baton;
 mod bell;
@@ -30,7 +33,7 @@ pub(crate) use baton::Baton;
 pub(crate) use bell::BellState;
 #[cfg(not(loom))]
 pub(crate) use park::{Parked, is_gone, park};
-pub(crate) use sleep::{Barrier, Look, Sleeper, Waker, WorkerLines};
+pub(crate) use sleep::{Barrier, Look, Sleeper, Waker, WorkerLines, barrier, before_peeks};
 #[cfg(all(feature = "tokio", not(loom)))]
 pub(crate) use slices::{Sliced, Slices};
 #[cfg(not(loom))]

@@ -6,12 +6,44 @@ use crate::shm::layout::sleep;
 use crate::shm::{Own, Peer, SharedWord};
 
 /// Which store-load barrier the two sides agreed on in the handshake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// Who sleeps on several words runs the greatest of theirs: the second serves the first as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Barrier {
     /// Each side fences for itself.
     Fence,
     /// The sleeper runs one on the processors of both.
     Expedited,
+}
+
+/// Keeps announcements before the look that decides whether to sleep, for all words announced so far.
+///
+/// Cost: a fence, or one system call in the barrier form (0.7 us; 8.6 with a busy peer).
+pub(crate) fn barrier(kind: Barrier) {
+    match kind {
+        #[cfg(not(loom))]
+        Barrier::Expedited => crate::sys::barrier_all(),
+        _ if cfg!(weaken = "sleeper_no_fence") => {}
+        // SeqCst fence: pairs with the one in `before_peeks`. Either the waker sees the word, or we see its
+        // record when we look once more; without both fences each may miss the other.
+        _ => fence(Ordering::SeqCst),
+    }
+    crash::point("sleeper.armed");
+}
+
+/// Keeps what was published before the [peeks](Waker::peek) that follow; `fences`: one of them
+/// [needs](Waker::needs_fence) more than the order of the program.
+#[inline(always)]
+pub(crate) fn before_peeks(fences: bool) {
+    if !fences {
+        // Pairs with the barrier in `barrier`, which orders our processor too; only the compiler must keep the order
+        // of the program.
+        #[cfg(not(loom))]
+        std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    } else if !cfg!(weaken = "waker_no_fence") {
+        // SeqCst fence: pairs with the one in `barrier`.
+        fence(Ordering::SeqCst);
+    }
 }
 
 /// The sleeping half: announces in its own segment that it is about to sleep.
@@ -29,19 +61,21 @@ impl Sleeper {
 
     /// Announces a sleep. Look once more afterwards; sleep only if there is still nothing.
     ///
-    /// Cost: a fence, or one system call in the barrier form (0.7 us; 8.6 with a busy peer).
+    /// Cost: as [`barrier`].
     pub(crate) fn arm(&mut self) {
+        self.announce();
+        barrier(self.barrier);
+    }
+
+    /// Announces a sleep, for who sleeps on several words: run one [`barrier`] after all of them, then look once more.
+    pub(crate) fn announce(&mut self) {
         self.generation += 1;
         self.word.store_relaxed(self.generation << 2 | sleep::ASLEEP);
-        match self.barrier {
-            #[cfg(not(loom))]
-            Barrier::Expedited => crate::sys::barrier_all(),
-            _ if cfg!(weaken = "sleeper_no_fence") => {}
-            // SeqCst fence: pairs with the one in `Waker::look`. Either the waker sees the word, or we see its
-            // record when we look once more; without both fences each may miss the other.
-            _ => fence(Ordering::SeqCst),
-        }
-        crash::point("sleeper.armed");
+    }
+
+    /// Returns the barrier that both sides agreed on.
+    pub(crate) fn barrier(&self) -> Barrier {
+        self.barrier
     }
 
     /// Takes the announcement back.
@@ -123,29 +157,27 @@ impl Waker {
     /// worker), and a fence in the fence form.
     #[inline(always)]
     pub(crate) fn look(&mut self) -> Look {
-        if self.fences {
-            self.fence();
-        } else {
-            // Pairs with the barrier in `Sleeper::arm`, which orders our processor too; only the compiler must keep
-            // the order of the program.
-            #[cfg(not(loom))]
-            std::sync::atomic::compiler_fence(Ordering::SeqCst);
-        }
-        let word = self.word.load_relaxed();
-        if word & sleep::STATE_MASK == sleep::AWAKE { Look::Awake } else { self.decide(word) }
+        before_peeks(self.fences && self.needs_fence());
+        self.peek()
     }
 
-    /// Keeps the publish before the look at the sleep word, and finds out whether that is still our duty.
+    /// Says whether this waker must fence between publishing and [`peek`](Self::peek), and finds out whether that will be
+    /// our duty the next time.
     #[inline]
-    fn fence(&mut self) {
-        if !cfg!(weaken = "waker_no_fence") {
-            // SeqCst fence: pairs with the one in `Sleeper::arm`.
-            fence(Ordering::SeqCst);
-        }
+    pub(crate) fn needs_fence(&mut self) -> bool {
+        let needs = self.fences;
         #[cfg(not(loom))]
-        if self.relieved {
+        if needs && self.relieved {
             self.fences = !crate::sys::is_barrier_registered();
         }
+        needs
+    }
+
+    /// Looks whether the peer sleeps, after [`before_peeks`]. For who wakes several: one fence serves all.
+    #[inline(always)]
+    pub(crate) fn peek(&mut self) -> Look {
+        let word = self.word.load_relaxed();
+        if word & sleep::STATE_MASK == sleep::AWAKE { Look::Awake } else { self.decide(word) }
     }
 
     #[inline(never)]
@@ -186,5 +218,50 @@ impl Waker {
     /// Says whether the peer said that it will never look again. For loops that publish nothing.
     pub(crate) fn is_closed(&self) -> bool {
         self.word.load_relaxed() == sleep::CLOSED
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::shm::Segment;
+
+    fn word_pair() -> (SharedWord<Own>, SharedWord<Peer>) {
+        let own = Segment::connection(1 << 14, 0).expect("a segment");
+        let peer = crate::shm::PeerSegment::connection(own.file(), 1 << 14, 0, false).expect("a view of it");
+        (own.word(sleep::DATA), peer.word(sleep::DATA))
+    }
+
+    #[test]
+    fn a_sleeper_on_two_words_is_rung_once_for_each() {
+        let pairs = [word_pair(), word_pair()];
+        let (mut sleepers, mut wakers) = (Vec::new(), Vec::new());
+        for (word, seen) in pairs {
+            sleepers.push(Sleeper::new(word, Barrier::Fence));
+            wakers.push(Waker::new(seen, Barrier::Fence, None));
+        }
+        for _ in 0..3 {
+            sleepers.iter_mut().for_each(Sleeper::announce);
+            barrier(sleepers.iter().map(Sleeper::barrier).max().expect("two"));
+            for waker in &mut wakers {
+                before_peeks(waker.needs_fence());
+                assert_eq!(waker.peek(), Look::Ring);
+                assert_eq!(waker.peek(), Look::Awake, "once per sleep");
+            }
+            sleepers.iter_mut().for_each(Sleeper::disarm);
+            assert!(wakers.iter_mut().all(|waker| waker.look() == Look::Awake));
+        }
+    }
+
+    #[test]
+    fn the_barrier_of_another_counts_only_once_we_are_registered() {
+        let (_, seen) = word_pair();
+        let mut waker = Waker::new(seen, Barrier::Fence, None);
+        assert!(waker.needs_fence() && waker.needs_fence(), "the fence form stays");
+        assert!(Barrier::Expedited > Barrier::Fence, "it serves both");
+        let (_, seen) = word_pair();
+        let mut waker = Waker::new(seen, Barrier::Expedited, None);
+        assert!(waker.needs_fence(), "not known yet");
+        assert_eq!(waker.needs_fence(), !crate::sys::is_barrier_registered());
     }
 }

@@ -93,7 +93,7 @@ proptest! {
         start in position(),
         words in prop::collection::vec((word(), word(), 0..6_u64, word()), 1..24),
     ) {
-        let forged = Forged::new(0);
+        let forged = Forged::new(Mode::Lossless);
         let forge = &forged.forge;
         let mut consumer = forged.consumer(start);
         let mut head = start;
@@ -110,7 +110,7 @@ proptest! {
                     // The double fetch: nothing of the header may be believed a second time.
                     scribble(forge, position, end - position, afterwards);
                     let mut out = vec![0x55; 3];
-                    prop_assert_eq!(consumer.take(record, &mut out), Ok(Ok(())));
+                    prop_assert!(consumer.take(record, &mut out));
                     prop_assert_eq!(out.len(), 3 + len);
                     let bytes = afterwards.to_le_bytes();
                     prop_assert!(out[3..].iter().enumerate().all(|(at, byte)| *byte == bytes[at % 8]));
@@ -124,7 +124,7 @@ proptest! {
                     consumer.release();
                     head = start + forged.own.word(layout::consumer::CONSUMED).load_relaxed();
                 }
-                Ok(Polled::Lagged(lost)) => panic!("lost {lost} bytes of a lossless ring"),
+                Ok(found @ (Polled::Lagged(_) | Polled::Cut)) => panic!("{found:?} in a lossless ring"),
                 Err(_) => {
                     // A violation ends the stream.
                     prop_assert_eq!(expected, Expected::Violation);
@@ -139,7 +139,7 @@ proptest! {
         start in position(),
         steps in prop::collection::vec((word(), line_word(), line_word(), line_word(), line_word(), any::<u64>()), 1..24),
     ) {
-        let forged = Forged::new(feature::OVERWRITE);
+        let forged = Forged::new(Mode::Overwrite);
         let mut consumer = forged.consumer(start);
         let mut head = start;
         for (word, intent, published, intent_then, published_then, close) in steps {
@@ -149,40 +149,43 @@ proptest! {
             let lagging = overrun(&forged, head, &intent, &published);
             let expected = expected(&forged.forge, head);
             match consumer.poll() {
-                Ok(Polled::Lagged(lost)) => {
-                    prop_assert!(lagging.allows(lost), "lost {} at {}: {:?}", lost, head, lagging);
-                    head += lost;
+                Ok(Polled::Cut) => panic!("cut off by a writer that never waits"),
+                Ok(Polled::Lagged(lag)) => {
+                    prop_assert!(lagging.allows(lag.bytes), "{:?} at {}: {:?}", lag, head, lagging);
+                    head += lag.bytes;
                 }
                 Ok(Polled::Empty) => {
-                    prop_assert_eq!((&lagging, expected), (&Lag::None, Expected::Empty));
+                    prop_assert_eq!((&lagging, expected), (&Fate::None, Expected::Empty));
                     consumer.release();
                     head = start + forged.own.word(layout::consumer::CONSUMED).load_relaxed();
                 }
                 Ok(Polled::Record(record)) => {
-                    prop_assert_eq!(&lagging, &Lag::None);
+                    prop_assert_eq!(&lagging, &Fate::None);
                     let Expected::Record(_, len, position, end) = expected else {
                         panic!("{record:?} instead of {expected:?}");
                     };
                     let lagging = overrun(&forged, position, &intent_then, &published_then);
                     let mut out = vec![0x55; 3];
-                    match consumer.take(record, &mut out) {
-                        Ok(Ok(())) => {
-                            prop_assert_eq!((lagging, out.len()), (Lag::None, 3 + len));
-                            head = end;
-                        }
-                        Ok(Err(lost)) => {
-                            prop_assert!(lagging.allows(lost), "lost {} at {}: {:?}", lost, head, lagging);
-                            prop_assert_eq!(out, vec![0x55; 3]);
-                            head = position + lost;
+                    if consumer.take(record, &mut out) {
+                        prop_assert_eq!((lagging, out.len()), (Fate::None, 3 + len));
+                        head = end;
+                        continue;
+                    }
+                    prop_assert_eq!(out, vec![0x55; 3]);
+                    match consumer.poll() {
+                        Ok(Polled::Lagged(lag)) => {
+                            prop_assert!(lagging.allows(lag.bytes), "{:?} at {}: {:?}", lag, head, lagging);
+                            head = position + lag.bytes;
                         }
                         Err(violation) => {
                             prop_assert!(lagging.violates(), "{:?}", violation);
                             return Ok(());
                         }
+                        Ok(polled) => panic!("{polled:?} after an overrun"),
                     }
                 }
                 Err(violation) => {
-                    let header = lagging == Lag::None && expected == Expected::Violation;
+                    let header = lagging == Fate::None && expected == Expected::Violation;
                     prop_assert!(header || lagging.violates(), "{:?}", violation);
                     return Ok(());
                 }
@@ -195,7 +198,7 @@ proptest! {
         parts in prop::collection::vec((kind(), prop_oneof![1..40_usize, 1..=PAYLOAD_MAX, 0..=1_usize]), 1..40),
     ) {
         let max = 10_000;
-        let forged = Forged::new(0);
+        let forged = Forged::new(Mode::Lossless);
         let mut consumer = forged.consumer(0);
         let mut assembly = Assembly::new(max);
         let mut head = 0;
@@ -213,9 +216,9 @@ proptest! {
             let (had, bytes) = (assembly.parts().capacity(), assembly.parts().len());
             match assembly.step(record.kind, record.len) {
                 Ok(Step::Part { .. }) => {
-                    consumer.take(record, assembly.parts()).unwrap().unwrap();
+                    assert!(consumer.take(record, assembly.parts()));
                 }
-                Ok(Step::Whole | Step::Void) => consumer.advance(record),
+                Ok(Step::Whole | Step::Void | Step::LostLast) => consumer.advance(record),
                 Err(_) => {
                     prop_assert!(assembly.parts().capacity() <= had, "memory for a promise");
                     return Ok(());
@@ -260,7 +263,7 @@ impl LineWord {
 
 /// What the reference says of an overwrite ring's line.
 #[derive(Debug, PartialEq, Eq)]
-enum Lag {
+enum Fate {
     /// Not overrun.
     None,
     /// Overrun; so many bytes are lost, up to this position.
@@ -269,7 +272,7 @@ enum Lag {
     Violation,
 }
 
-impl Lag {
+impl Fate {
     fn allows(&self, lost: u64) -> bool {
         matches!(self, Self::Lost(bytes, _) if *bytes == lost)
     }
@@ -282,23 +285,23 @@ impl Lag {
 }
 
 /// Writes both words and says what must come of it.
-fn overrun(forged: &Forged, head: u64, intent: &LineWord, published: &LineWord) -> Lag {
+fn overrun(forged: &Forged, head: u64, intent: &LineWord, published: &LineWord) -> Fate {
     let (intent, published) = (intent.at(head), published.at(head));
     forged.forge.intent.store_relaxed(intent);
     forged.forge.published.store_release(published);
     if intent <= head || intent - head <= RING {
-        Lag::None
+        Fate::None
     } else if published < head || !published.is_multiple_of(8) {
-        Lag::Violation
+        Fate::Violation
     } else {
-        Lag::Lost(published - head, published)
+        Fate::Lost(published - head, published)
     }
 }
 
 #[test]
 fn the_largest_position_of_all_is_no_panic() {
     for published in [u64::MAX - 7, u64::MAX - 4095, 1 << 63, BEYOND_REASON] {
-        let forged = Forged::new(feature::OVERWRITE);
+        let forged = Forged::new(Mode::Overwrite);
         let mut consumer = forged.consumer(0);
         forged.forge.intent.store_relaxed(u64::MAX);
         forged.forge.published.store_release(published);
@@ -319,7 +322,7 @@ fn the_largest_position_of_all_is_no_panic() {
 #[test]
 fn a_published_position_behind_us_or_between_words_is_a_violation() {
     for published in [0, 8, 56, 65, 66, 71, 4097, u64::MAX] {
-        let forged = Forged::new(feature::OVERWRITE);
+        let forged = Forged::new(Mode::Overwrite);
         forged.forge.intent.store_relaxed(u64::MAX);
         forged.forge.published.store_release(published);
         let polled = forged.consumer(64).poll();
@@ -329,17 +332,17 @@ fn a_published_position_behind_us_or_between_words_is_a_violation() {
 
 #[test]
 fn a_lag_of_nothing_does_not_go_on_for_ever() {
-    let forged = Forged::new(feature::OVERWRITE);
+    let forged = Forged::new(Mode::Overwrite);
     let mut consumer = forged.consumer(64);
     forged.forge.intent.store_relaxed(u64::MAX);
     forged.forge.published.store_release(64);
-    assert!(!matches!(consumer.poll(), Ok(Polled::Lagged(0))), "whoever reads on after a lag never stops");
+    assert!(!matches!(consumer.poll(), Ok(Polled::Lagged(_))), "whoever reads on after a lag never stops");
 }
 
 #[test]
 fn nothing_but_padding_is_a_violation_after_a_bounded_number_of_records() {
     for total in [8, 16, 1024, RING] {
-        let forged = Forged::new(0);
+        let forged = Forged::new(Mode::Lossless);
         for at in (0..RING).step_by(total as usize) {
             forged.forge.header(at, record::encode(Kind::Padding, (total - 8) as u32));
         }
@@ -350,7 +353,7 @@ fn nothing_but_padding_is_a_violation_after_a_bounded_number_of_records() {
 #[test]
 fn two_padding_records_in_a_row_are_legal_and_three_are_not() {
     for (count, legal) in [(0, true), (1, true), (2, true), (3, false), (4, false)] {
-        let forged = Forged::new(0);
+        let forged = Forged::new(Mode::Lossless);
         (0..count).for_each(|at| forged.forge.header(16 * at, record::encode(Kind::Padding, 8)));
         forged.forge.header(16 * count, record::encode(Kind::Data, 0));
         let polled = forged.consumer(0).poll();
@@ -361,7 +364,7 @@ fn two_padding_records_in_a_row_are_legal_and_three_are_not() {
 
 #[test]
 fn at_every_index_a_record_past_the_end_is_a_violation() {
-    let forged = Forged::new(0);
+    let forged = Forged::new(Mode::Lossless);
     for position in (RING..2 * RING).step_by(64).chain(2 * RING - 128..2 * RING).filter(|at| at % 8 == 0) {
         let room = 2 * RING - position;
         for kind in [Kind::Data, Kind::FragmentFirst, Kind::FragmentMiddle, Kind::FragmentLast, Kind::Padding]
@@ -439,6 +442,8 @@ impl Scribbler {
                 self.forge.intent.store_relaxed(intent);
                 self.forge.published.store_release(published);
                 self.forge.close.store_release(close);
+                self.forge.messages.store_relaxed(intent);
+                self.forge.messages_after.store_relaxed(close);
             }
         }
     }
@@ -446,8 +451,8 @@ impl Scribbler {
 
 #[test]
 fn a_writer_that_scribbles_all_the_time_gets_records_lags_and_violations() {
-    for features in [0, feature::OVERWRITE] {
-        let forged = Forged::new(features);
+    for mode in [Mode::Lossless, Mode::Checked, Mode::Overwrite] {
+        let forged = Forged::new(mode);
         let mut scribbler = Scribbler { forge: Forge::new(&forged.writer), state: 0x1234_5678_9abc_def1 };
         scribbler.sweep();
         let hostile = thread::spawn(move || (0..20_000).for_each(|_| scribbler.sweep()));
@@ -460,15 +465,16 @@ fn a_writer_that_scribbles_all_the_time_gets_records_lags_and_violations() {
                 Ok(Polled::Record(record)) => {
                     out.clear();
                     assert!(record.len <= PAYLOAD_MAX);
-                    if let Ok(Ok(())) = consumer.take(record, &mut out) {
+                    if consumer.take(record, &mut out) {
                         assert_eq!(out.len(), record.len);
                         records += 1;
                     }
                     let _ = consumer.owes_release() && consumer.release();
                 }
                 Ok(Polled::Empty | Polled::Lagged(_)) => {}
+                // Ends the stream; the next one begins elsewhere.
+                Ok(Polled::Cut) => consumer = forged.consumer(turns * 8 % RING),
                 Err(_) => {
-                    // Ends the stream; the next one begins elsewhere.
                     violations += 1;
                     consumer = forged.consumer(turns * 8 % RING);
                 }

@@ -9,6 +9,7 @@ mod exhaustive;
 mod hostile_reader;
 mod model;
 mod overwrite;
+mod readers;
 mod records;
 
 use super::record::RECORD_HEADER_BYTES;
@@ -32,7 +33,7 @@ struct Rig {
     writer: Segment,
     producer: Producer,
     readers: Vec<Reader>,
-    features: u64,
+    mode: Mode,
     joined: u64,
     staged: u64,
 }
@@ -51,24 +52,30 @@ struct Reader {
 enum Found {
     Message(Vec<u8>),
     Empty,
-    Lagged(u64),
+    Lagged(Lag),
+    Cut,
 }
 
 impl Rig {
     /// Makes a lossless ring.
     fn new(readers: usize) -> Self {
-        Self::with(RING, 0, readers)
+        Self::with(RING, Mode::Lossless, readers)
     }
 
     /// Makes a ring whose writer never waits.
     fn overwrite(readers: usize) -> Self {
-        Self::with(RING, feature::OVERWRITE, readers)
+        Self::with(RING, Mode::Overwrite, readers)
     }
 
-    fn with(ring_bytes: u64, features: u64, readers: usize) -> Self {
-        let writer = Segment::connection(ring_bytes, features).unwrap();
-        let producer = Producer::new(producer_parts(&writer, features, None));
-        let mut rig = Self { writer, producer, readers: Vec::new(), features, joined: 0, staged: 0 };
+    /// Makes a ring whose writer waits for those readers that it lists.
+    fn checked(readers: usize) -> Self {
+        Self::with(RING, Mode::Checked, readers)
+    }
+
+    fn with(ring_bytes: u64, mode: Mode, readers: usize) -> Self {
+        let writer = Segment::connection(ring_bytes, features(mode)).unwrap();
+        let producer = Producer::new(producer_parts(&writer, mode, None));
+        let mut rig = Self { writer, producer, readers: Vec::new(), mode, joined: 0, staged: 0 };
         for _ in 0..readers {
             rig.join();
         }
@@ -77,19 +84,31 @@ impl Rig {
 
     /// Adds a reader at the producer's tail and returns that position.
     fn join(&mut self) -> u64 {
+        let start = self.producer.tail();
+        self.join_at(start);
+        start
+    }
+
+    /// Adds a reader that starts at a position that the ring still holds.
+    fn join_at(&mut self, start: u64) {
         let own = Segment::connection(RING, 0).unwrap();
         let peer = PeerSegment::connection(own.file(), RING, 0, false).unwrap();
         let number = self.joined;
         self.joined += 1;
-        let start = self.producer.add_reader(number, peer.word(layout::consumer::CONSUMED));
-        let consumer = consumer(&self.writer, &own, self.features, start);
+        let consumed = peer.word(layout::consumer::CONSUMED);
+        if start == self.producer.tail() {
+            assert_eq!(self.producer.add_reader(number, consumed), start);
+        } else {
+            self.producer.add_reader_at(number, consumed, start);
+        }
+        let consumer = consumer(&self.writer, &own, self.mode, start);
         self.readers.push(Reader { number, consumer, own, start, looks: 0 });
-        start
     }
 
     /// Sends one message; `false` when the ring is full.
     fn send(&mut self, payload: &[u8]) -> bool {
         let staged = self.stage(payload);
+        self.producer.count(staged.into());
         self.producer.publish();
         staged
     }
@@ -152,40 +171,49 @@ impl Reader {
         if self.looks.is_multiple_of(3)
             && let Some(record) = self.consumer.poll_plain(RECORD_MAX)
         {
-            let mut out = Vec::new();
-            self.consumer.take_lossless(record, &mut out);
-            if self.consumer.owes_release() {
-                self.consumer.release();
-            }
-            return Found::Message(out);
+            let mut out = b"before".to_vec();
+            let taken = self.consumer.take_plain(record, &mut out);
+            return self.taken(taken, out);
         }
         match self.consumer.poll().unwrap() {
             Polled::Empty => {
                 self.consumer.release();
                 Found::Empty
             }
-            Polled::Lagged(lost) => Found::Lagged(lost),
+            Polled::Lagged(lag) => Found::Lagged(lag),
+            Polled::Cut => Found::Cut,
             Polled::Record(record) => {
                 assert_eq!(record.kind, Kind::Data);
                 let mut out = b"before".to_vec();
-                let taken = self.consumer.take(record, &mut out).unwrap();
-                assert!(out.starts_with(b"before"), "`take` appends");
-                if self.consumer.owes_release() {
-                    self.consumer.release();
-                }
-                match taken {
-                    Ok(()) => Found::Message(out.split_off(6)),
-                    Err(lost) => Found::Lagged(lost),
-                }
+                let taken = self.consumer.take(record, &mut out);
+                self.taken(taken, out)
             }
         }
+    }
+
+    /// Checks what taking a record left, which was appended to `before`.
+    fn taken(&mut self, taken: bool, mut out: Vec<u8>) -> Found {
+        assert!(out.starts_with(b"before"), "whatever is taken is appended");
+        if !taken {
+            assert_eq!(out, b"before", "what was torn goes");
+            let found = self.find();
+            assert!(
+                matches!(found, Found::Lagged(_) | Found::Cut),
+                "nothing was taken, so there is a reason"
+            );
+            return found;
+        }
+        if self.consumer.owes_release() {
+            self.consumer.release();
+        }
+        Found::Message(out.split_off(6))
     }
 
     fn receive(&mut self) -> Option<Vec<u8>> {
         match self.find() {
             Found::Message(message) => Some(message),
             Found::Empty => None,
-            Found::Lagged(lost) => panic!("lost {lost} bytes"),
+            found @ (Found::Lagged(_) | Found::Cut) => panic!("{found:?}"),
         }
     }
 
@@ -215,6 +243,8 @@ struct Forge {
     published: SharedWord<Own>,
     intent: SharedWord<Own>,
     close: SharedWord<Own>,
+    messages: SharedWord<Own>,
+    messages_after: SharedWord<Own>,
 }
 
 impl Forge {
@@ -224,6 +254,8 @@ impl Forge {
             published: writer.word(layout::producer::PUBLISHED),
             intent: writer.word(layout::producer::INTENT),
             close: writer.word(layout::producer::CLOSE),
+            messages: writer.word(layout::producer::MESSAGES),
+            messages_after: writer.word(layout::producer::MESSAGES_AFTER),
         }
     }
 
@@ -236,44 +268,52 @@ impl Forge {
 struct Forged {
     writer: Segment,
     own: Segment,
-    features: u64,
+    mode: Mode,
     forge: Forge,
 }
 
 impl Forged {
-    fn new(features: u64) -> Self {
-        let writer = Segment::connection(RING, features).unwrap();
+    fn new(mode: Mode) -> Self {
+        let writer = Segment::connection(RING, features(mode)).unwrap();
         let forge = Forge::new(&writer);
-        Self { own: Segment::connection(RING, 0).unwrap(), writer, features, forge }
+        Self { own: Segment::connection(RING, 0).unwrap(), writer, mode, forge }
     }
 
     fn consumer(&self, start: u64) -> Consumer {
-        consumer(&self.writer, &self.own, self.features, start)
+        consumer(&self.writer, &self.own, self.mode, start)
     }
 }
 
-fn producer_parts(writer: &Segment, features: u64, allocate: Option<Box<AllocateFn>>) -> ProducerParts {
+fn features(mode: Mode) -> u64 {
+    if mode == Mode::Overwrite { feature::OVERWRITE } else { 0 }
+}
+
+fn producer_parts(writer: &Segment, mode: Mode, allocate: Option<Box<AllocateFn>>) -> ProducerParts {
     ProducerParts {
         ring: writer.ring(),
         published: writer.word(layout::producer::PUBLISHED),
         intent: writer.word(layout::producer::INTENT),
         close: writer.word(layout::producer::CLOSE),
-        overwrite: features & feature::OVERWRITE != 0,
+        messages: writer.word(layout::producer::MESSAGES),
+        messages_after: writer.word(layout::producer::MESSAGES_AFTER),
+        mode,
         record_bytes_max: writer.ring_bytes() / RECORD_SHARE,
         allocate,
     }
 }
 
-fn consumer(writer: &Segment, own: &Segment, features: u64, start: u64) -> Consumer {
+fn consumer(writer: &Segment, own: &Segment, mode: Mode, start: u64) -> Consumer {
     let ring_bytes = writer.ring_bytes();
-    let peer = PeerSegment::connection(writer.file(), ring_bytes, features, true).unwrap();
+    let peer = PeerSegment::connection(writer.file(), ring_bytes, features(mode), true).unwrap();
     Consumer::new(ConsumerParts {
         ring: peer.ring(),
         published: peer.word(layout::producer::PUBLISHED),
         intent: peer.word(layout::producer::INTENT),
         close: peer.word(layout::producer::CLOSE),
+        messages: peer.word(layout::producer::MESSAGES),
+        messages_after: peer.word(layout::producer::MESSAGES_AFTER),
         consumed: own.word(layout::consumer::CONSUMED),
-        overwrite: features & feature::OVERWRITE != 0,
+        mode,
         record_bytes_max: ring_bytes / RECORD_SHARE,
         start,
     })

@@ -83,7 +83,7 @@ pub(crate) fn barrier_all() {
         let _ = rustix::thread::membarrier(MembarrierCommand::Global);
     }
     // SeqCst fence: our own half, also where the calls above are not to be had; pairs with the fence in
-    // `wait::Waker::look`.
+    // `wait::before_peeks`.
     fence(Ordering::SeqCst);
 }
 
