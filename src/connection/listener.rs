@@ -3,7 +3,8 @@
 use super::Connection;
 use super::endpoint::Endpoint;
 use super::name::Place;
-use super::setup::{Guest, Trouble, create_segment};
+use super::setup::{Guest, create_segment};
+use super::talk::Trouble;
 use crate::config::Config;
 use crate::error::{AcceptError, BindError};
 use crate::shm::{Own, Segment, SharedWord};

@@ -20,6 +20,7 @@ mod roster;
 mod seat;
 mod sender;
 mod setup;
+pub(crate) mod talk;
 #[cfg(feature = "tokio")]
 mod tasks;
 
