@@ -1,8 +1,8 @@
 //! Statistics that cost nothing: plain words with one writer, no read-modify-write, always on.
 //!
-//! Each connection has a slot of four lines: one for who it is, one for the thread that sends, one for the thread that
-//! receives, one reserved. A listening process has its slots in its endpoint segment, where monitors can read them; the
-//! connecting side has its slot in the header of its own connection segment.
+//! Each connection, and each reader of a sender, has a slot of four lines: one for who it is, one for the thread that
+//! sends, one for the thread that receives, one reserved. A listening process has its slots in its endpoint segment, where
+//! monitors can read them; the connecting side has its slot in the header of its own connection segment.
 
 use crate::shm::layout::slot;
 use crate::shm::{Own, SharedWord};
@@ -23,6 +23,12 @@ impl Counter {
         self.word.store_relaxed(self.get().wrapping_add(more));
     }
 
+    /// Sets it to what is counted elsewhere: one store.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, value: u64) {
+        self.word.store_relaxed(value);
+    }
+
     /// Returns it.
     #[inline(always)]
     pub(crate) fn get(&self) -> u64 {
@@ -37,6 +43,9 @@ pub(crate) struct SendCounters {
     pub(crate) full: Counter,
     pub(crate) sleeps: Counter,
     pub(crate) bells: Counter,
+    pub(crate) position: Counter,
+    pub(crate) dropped_messages: Counter,
+    pub(crate) cut_receivers: Counter,
 }
 
 /// Counters of the thread that receives.
@@ -49,6 +58,13 @@ pub(crate) struct ReceiveCounters {
     pub(crate) violations: Counter,
     #[expect(dead_code, reason = "the writers of connections wait; others need not")]
     pub(crate) lagged_bytes: Counter,
+    pub(crate) lagged_messages: Counter,
+}
+
+/// How far a reader of our ring is, for monitors; written by whoever owns the slot.
+pub(crate) struct ReaderCounters {
+    pub(crate) consumed: Counter,
+    pub(crate) joined_at: Counter,
 }
 
 /// The slot of one connection, for reading and for handing out its counters.
@@ -81,7 +97,16 @@ impl Slot {
             full: counter(slot::FULL),
             sleeps: counter(slot::SPACE_SLEEPS),
             bells: counter(slot::DATA_BELLS),
+            position: counter(slot::POSITION),
+            dropped_messages: counter(slot::DROPPED),
+            cut_receivers: counter(slot::CUT),
         }
+    }
+
+    /// Hands out the words that say how far a reader is. Once: each word has one writer.
+    pub(crate) fn reader_counters(&self) -> ReaderCounters {
+        let counter = |offset| Counter::new((self.words)(offset));
+        ReaderCounters { consumed: counter(slot::CONSUMED), joined_at: counter(slot::JOINED_AT) }
     }
 
     /// Hands out the counters of the receiving thread. Once: each word has one writer.
@@ -95,6 +120,7 @@ impl Slot {
             doorbell_bytes: counter(slot::DOORBELL_BYTES),
             violations: counter(slot::VIOLATIONS),
             lagged_bytes: counter(slot::LAGGED_BYTES),
+            lagged_messages: counter(slot::LAGGED_MESSAGES),
         }
     }
 
@@ -113,7 +139,7 @@ impl Slot {
     }
 }
 
-/// What one side of a connection has done so far.
+/// What one side of a connection, or a member of a route or channel, has done so far.
 ///
 /// Messages count once, also when they travelled as several fragments; bytes are payload.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -129,6 +155,12 @@ pub struct Stats {
     pub space_sleeps: u64,
     /// How often the sender rang the peer's data doorbell.
     pub data_bells: u64,
+    /// Bytes that a sender of a route or channel has ever published, headers and padding included; 0 for a connection.
+    pub position: u64,
+    /// Messages that were not sent because a receiver had no room and the policy says so.
+    pub dropped_messages: u64,
+    /// Receivers that were disconnected because they were too slow.
+    pub cut_receivers: u64,
     /// Messages taken out of the peer's ring.
     pub received_messages: u64,
     /// Payload bytes of those messages.
@@ -143,6 +175,8 @@ pub struct Stats {
     pub violations: u64,
     /// Bytes of an overwrite ring that were overwritten before they were read.
     pub lagged_bytes: u64,
+    /// Messages that were lost to it because they were overwritten before it had read them.
+    pub lagged_messages: u64,
 }
 
 impl Stats {
@@ -154,6 +188,9 @@ impl Stats {
             full: read(slot::FULL),
             space_sleeps: read(slot::SPACE_SLEEPS),
             data_bells: read(slot::DATA_BELLS),
+            position: read(slot::POSITION),
+            dropped_messages: read(slot::DROPPED),
+            cut_receivers: read(slot::CUT),
             received_messages: read(slot::RECEIVED_MESSAGES),
             received_bytes: read(slot::RECEIVED_BYTES),
             data_sleeps: read(slot::DATA_SLEEPS),
@@ -161,6 +198,7 @@ impl Stats {
             doorbell_bytes: read(slot::DOORBELL_BYTES),
             violations: read(slot::VIOLATIONS),
             lagged_bytes: read(slot::LAGGED_BYTES),
+            lagged_messages: read(slot::LAGGED_MESSAGES),
         }
     }
 
@@ -171,6 +209,9 @@ impl Stats {
         self.full += more.full;
         self.space_sleeps += more.space_sleeps;
         self.data_bells += more.data_bells;
+        self.position += more.position;
+        self.dropped_messages += more.dropped_messages;
+        self.cut_receivers += more.cut_receivers;
         self.received_messages += more.received_messages;
         self.received_bytes += more.received_bytes;
         self.data_sleeps += more.data_sleeps;
@@ -178,5 +219,6 @@ impl Stats {
         self.doorbell_bytes += more.doorbell_bytes;
         self.violations += more.violations;
         self.lagged_bytes += more.lagged_bytes;
+        self.lagged_messages += more.lagged_messages;
     }
 }

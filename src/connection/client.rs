@@ -3,7 +3,8 @@
 use super::Connection;
 use super::endpoint::Endpoint;
 use super::name::Place;
-use super::setup::{Caller, Guest, Offer, Trouble};
+use super::setup::{Caller, Guest, Offer};
+use super::talk::Trouble;
 use crate::config::Config;
 use crate::error::ConnectError;
 use crate::sys;

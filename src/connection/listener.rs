@@ -1,9 +1,11 @@
 //! The listening side: a name, and handshakes driven side by side.
 
 use super::Connection;
+use super::doorway::Doorway;
 use super::endpoint::Endpoint;
 use super::name::Place;
-use super::setup::{Guest, Trouble, create_segment};
+use super::setup::{Guest, create_segment};
+use super::talk::Trouble;
 use crate::config::Config;
 use crate::error::{AcceptError, BindError};
 use crate::shm::{Own, Segment, SharedWord};
@@ -34,15 +36,12 @@ use std::time::{Duration, Instant};
 /// ```
 #[must_use]
 pub struct Listener {
-    bound: sys::BoundSocket,
-    directory: sys::Directory,
-    place: Place,
+    doorway: Doorway,
     config: Config,
     tables: Arc<Endpoint>,
     guests: Vec<Guest>,
     /// What is waited for: the queue, and those who have not said hello.
     epoll: sys::Epoll,
-    owner: sys::ForkToken,
     wake_cost: Duration,
     /// Segments for the next clients, made ahead.
     warm: Vec<Segment>,
@@ -98,7 +97,7 @@ impl Listener {
 
     /// Returns the path of the socket.
     pub fn path(&self) -> PathBuf {
-        self.place.path()
+        self.doorway.path()
     }
 
     /// Returns how many connections of this listener exist now.
@@ -150,7 +149,7 @@ impl Listener {
     }
 
     pub(super) fn check_owner(&self) -> Result<(), AcceptError> {
-        if self.owner.is_current() { Ok(()) } else { Err(AcceptError::Forked) }
+        if self.doorway.is_ours() { Ok(()) } else { Err(AcceptError::Forked) }
     }
 
     /// Returns what is readable while there is something to [`drive`](Self::drive).
@@ -328,7 +327,7 @@ impl Listener {
     }
 
     fn socket(&self) -> BorrowedFd<'_> {
-        self.bound.socket.as_fd()
+        self.doorway.socket()
     }
 }
 
@@ -350,31 +349,19 @@ impl Config {
         let path = place.path();
         let os =
             |action: &'static str, source: io::Error| BindError::Os { action, path: path.clone(), source };
-        let directory = sys::Directory::open(&place.directory, true, self.is_shared()).map_err(|fault| {
-            let (path, what) = (place.directory.clone(), fault.to_string());
-            if fault.is_permission() {
-                BindError::Permission { path, what }
-            } else {
-                BindError::Occupied { path, what }
-            }
-        })?;
         let tables = Endpoint::new(self.reserve_descriptors()?)
             .map_err(|error| os("create the endpoint segment for", error))?;
-        let owner = sys::ForkToken::current().map_err(|error| os("set up the fork check for", error))?;
         let wake_cost = wait::measure_wake_cost();
         let epoll = sys::Epoll::new().map_err(|error| os("make the set of descriptors for", error))?;
-        let bound = bind_in(&directory, &place, self.is_shared())?;
-        let watched = epoll.watch(bound.socket.as_fd(), QUEUE);
+        let doorway = Doorway::open(self, place)?;
+        let watched = epoll.watch(doorway.socket(), QUEUE);
         watched.map_err(|error| os("watch", error))?;
         Ok(Listener {
-            bound,
-            directory,
-            place,
+            doorway,
             config: self.clone(),
             tables: Arc::new(tables),
             guests: Vec::new(),
             epoll,
-            owner,
             wake_cost,
             warm: Vec::new(),
             queue_left: false,
@@ -401,35 +388,6 @@ impl Config {
     }
 }
 
-fn bind_in(directory: &sys::Directory, place: &Place, shared: bool) -> Result<sys::BoundSocket, BindError> {
-    let path = place.path();
-    let os = |action: &'static str, source: io::Error| BindError::Os { action, path: path.clone(), source };
-    let lock = directory.lock(LOCK_PATIENCE).map_err(|error| os("lock the directory of", error))?;
-    match lock.probe(&place.file_name).map_err(|error| os("look at", error))? {
-        sys::NameState::Alive => return Err(BindError::InUse { path }),
-        sys::NameState::Foreign { kind } => {
-            let what = format!("{kind} is in the place of the socket; remove it or choose another name");
-            return Err(BindError::Occupied { path, what });
-        }
-        sys::NameState::Free | sys::NameState::Dead => {}
-    }
-    lock.sweep();
-    let mode = if shared { SOCKET_MODE_SHARED } else { SOCKET_MODE_PRIVATE };
-    lock.bind(&place.file_name, mode, BACKLOG).map_err(|error| os("bind", error))
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        // A child made by fork only closes; the name is the parent's.
-        if self.owner.is_current()
-            && let Ok(lock) = self.directory.lock(LOCK_PATIENCE)
-        {
-            // A name that could not be removed is dead and goes with the next visitor.
-            let _ = lock.unbind(&self.place.file_name, self.bound.device, self.bound.inode);
-        }
-    }
-}
-
 /// Iterator over clients; see [`Listener::incoming`].
 pub struct Incoming<'a> {
     listener: &'a mut Listener,
@@ -447,12 +405,6 @@ impl Iterator for Incoming<'_> {
 const QUEUE: u64 = 0;
 const GUEST: u64 = 1;
 const OUTSIDE: u64 = 2;
-const SOCKET_MODE_PRIVATE: u32 = 0o600;
-const SOCKET_MODE_SHARED: u32 = 0o666;
-/// As many as the kernel lets wait by default.
-const BACKLOG: i32 = 4096;
-/// How long another process may take to change names in the directory.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// Handshakes that may be under way at one time: in all, and of one user.
 const HALF_OPEN_MAX: usize = 256;
 const HALF_OPEN_PER_UID_MAX: usize = 192;

@@ -4,14 +4,15 @@ mod bell;
 mod bytes;
 mod claim;
 mod client;
-mod endpoint;
+pub(crate) mod doorway;
+pub(crate) mod endpoint;
 mod fragments;
 mod group;
 mod link;
 mod listener;
 mod member;
 mod message;
-mod name;
+pub(crate) mod name;
 mod patience;
 mod pool;
 mod readiness;
@@ -20,6 +21,7 @@ mod roster;
 mod seat;
 mod sender;
 mod setup;
+pub(crate) mod talk;
 #[cfg(feature = "tokio")]
 mod tasks;
 

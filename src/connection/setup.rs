@@ -4,64 +4,35 @@ use super::endpoint::{self, Endpoint, Quota, Ticket};
 use super::link::{Link, LinkParts, PeerCred};
 use super::receiver::ReceiverParts;
 use super::sender::SenderParts;
+use super::talk::{Talk, Trouble, exactly};
 use super::{Connection, Receiver, Sender};
-use crate::config::{CONNECTIONS_MAX, Config};
+use crate::config::Config;
 use crate::error::Refusal;
 use crate::metrics::Slot;
-use crate::proto::handshake::{Inbox, Limits, MESSAGE_BYTES, Message, Purpose, Terms};
+use crate::proto::handshake::{Message, Purpose, Terms};
 use crate::ring::{Consumer, ConsumerParts, Mode, Producer, ProducerParts};
 use crate::shm::layout::{self, consumer, producer, sleep};
 use crate::shm::{PeerSegment, Segment};
 use crate::sys::Suspect;
 use crate::wait::{Barrier, Sleeper, Spinner, WAKE_COST_GUESS, Waker, WorkerLines};
 use crate::{crash, sys};
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What went wrong before there was a connection.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// The other side, or what it sent, is not acceptable to us.
-    Unacceptable(Refusal),
-    /// The other side said why it does not want us.
-    Refused(Refusal),
-    /// It hung up.
-    HungUp,
-    Os(&'static str, io::Error),
-}
-
-impl From<Refusal> for Trouble {
-    fn from(refusal: Refusal) -> Self {
-        Self::Unacceptable(refusal)
-    }
-}
-
 /// A connecting side that has said hello.
 pub(super) struct Caller {
-    socket: Suspect,
+    talk: Talk,
     space: OwnedFd,
     segment: Segment,
     barrier: bool,
-    inbox: Inbox<Suspect>,
-    mail: Mail,
 }
 
 /// A socket that was accepted and has not said hello yet.
 pub(super) struct Guest {
-    socket: Suspect,
+    talk: Talk,
     /// User that connected: for fairness among those who have not said hello. Admission goes by the hello.
     uid: u32,
-    inbox: Inbox<Suspect>,
-    mail: Mail,
-}
-
-/// What came along with a message.
-#[derive(Default)]
-struct Mail {
-    sender: Option<sys::Credentials>,
-    pidfd: Option<OwnedFd>,
 }
 
 /// What both sides know when the connection is made.
@@ -111,39 +82,36 @@ impl Caller {
             && listener.is_ok_and(|cred| cred.uid == sys::uid())
             && sys::register_barrier();
         let hello = Message::Hello(terms(config, barrier, 0, 0));
-        send(socket.as_fd(), &hello, &[segment.file(), their_space.as_fd()])?;
+        let talk = Talk::new(socket, deadline);
+        talk.send(&hello, &[segment.file(), their_space.as_fd()])?;
         crash::point("handshake.hello_sent");
-        let socket = Suspect::new(socket);
-        Ok(Self { socket, space, segment, barrier, inbox: Inbox::new(deadline), mail: Mail::default() })
+        Ok(Self { talk, space, segment, barrier })
     }
 
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.talk.socket()
     }
 
     /// Reads what the listener answered; gives itself back while the answer is incomplete.
     pub(super) fn read_answer(mut self, config: &Config) -> Result<Result<Connection, Self>, Trouble> {
-        let Some((message, files)) = receive(self.socket.as_fd(), &mut self.inbox, &mut self.mail)? else {
+        let Some((message, files)) = self.talk.receive()? else {
             return Ok(Err(self));
         };
         crash::point("handshake.welcome_received");
         let terms = match message {
             Message::Welcome(terms) => terms,
             Message::Refused(refusal) => return Err(Trouble::Refused(refusal)),
-            Message::Hello(_) => return Err(Refusal::Malformed.into()),
+            _ => return Err(Refusal::Malformed.into()),
         };
-        let sender = self.mail.sender.ok_or(Refusal::NotAllowed)?;
-        // Root may do what it wants to us anyway; another user must be expected.
-        if sender.uid != 0 && !config.allows(sys::uid(), sender.uid, sender.gid) {
-            return Err(Refusal::NotAllowed.into());
+        let sender = self.talk.expected(config)?;
+        if terms.purpose != Purpose::Connection {
+            return Err(Refusal::Purpose.into());
         }
-        let [segment, tables] = pair_of(files)?;
+        let [segment, tables] = exactly(files)?;
         let theirs = map_peer(segment, &terms, config)?;
         let lines = map_tables(tables, &terms)?;
         // Doorbells that have come already are not needed: the ring is looked at before any sleep.
-        if !sys::refuse_descriptors(self.socket.as_fd()) {
-            return Err(Refusal::Descriptors.into());
-        }
+        self.talk.refuse_descriptors()?;
         let slot = Slot::new(self.segment.words_from(layout::OWN_SLOT), 1, sender.pid, sender.uid);
         let lines: WorkerLines = Box::new(move |number| {
             let known = number < layout::endpoint::WORKERS_MAX as u64;
@@ -156,7 +124,7 @@ impl Caller {
         let barrier = if self.barrier && terms.barrier { Barrier::Expedited } else { Barrier::Fence };
         let agreed = Agreed {
             space: self.space,
-            pidfd: self.mail.pidfd,
+            pidfd: self.talk.take_pidfd(),
             peer: PeerCred { pid: sender.pid, uid: sender.uid, gid: sender.gid },
             own: self.segment,
             theirs,
@@ -167,7 +135,7 @@ impl Caller {
             slot,
             ticket: None,
         };
-        agreed.connect(self.socket.into_trusted(), config).map(Ok)
+        agreed.connect(self.talk.into_socket(), config).map(Ok)
     }
 }
 
@@ -175,7 +143,7 @@ impl Guest {
     /// Takes an accepted socket.
     pub(super) fn new(socket: OwnedFd, deadline: Instant) -> Self {
         let uid = sys::socket_credentials(socket.as_fd()).map_or(u32::MAX, |cred| cred.uid);
-        Self { socket: Suspect::new(socket), uid, inbox: Inbox::new(deadline), mail: Mail::default() }
+        Self { talk: Talk::new(socket, deadline), uid }
     }
 
     pub(super) fn uid(&self) -> u32 {
@@ -183,20 +151,20 @@ impl Guest {
     }
 
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.talk.socket()
     }
 
     pub(super) fn deadline(&self) -> Instant {
-        self.inbox.deadline()
+        self.talk.deadline()
     }
 
     pub(super) fn is_expired(&self, now: Instant) -> bool {
-        self.inbox.is_expired(now)
+        self.talk.is_expired(now)
     }
 
     /// Reads on; `None` while the hello is incomplete.
     pub(super) fn read_hello(&mut self) -> Result<Option<(Terms, Vec<Suspect>)>, Trouble> {
-        match receive(self.socket.as_fd(), &mut self.inbox, &mut self.mail)? {
+        match self.talk.receive()? {
             None => Ok(None),
             Some((Message::Hello(terms), files)) => Ok(Some((terms, files))),
             Some(_) => Err(Refusal::Malformed.into()),
@@ -205,7 +173,7 @@ impl Guest {
 
     /// Says why not, as far as the other side listens, and hangs up.
     pub(super) fn refuse(self, refusal: Refusal) {
-        let _ = send(self.socket.as_fd(), &Message::Refused(refusal), &[]);
+        self.talk.refuse(refusal);
     }
 
     /// Checks who says hello and what came with it, and answers with our own segment: a `warm` one if there is one.
@@ -222,12 +190,12 @@ impl Guest {
         match self.prepare(terms, files, config, tables, wake_cost, warm) {
             Ok((agreed, welcome)) => {
                 let files = [agreed.own.file(), tables.file()];
-                if let Err(trouble) = send(self.socket.as_fd(), &welcome, &files) {
+                if let Err(trouble) = self.talk.send(&welcome, &files) {
                     agreed.slot.clear();
                     return Err(trouble);
                 }
                 crash::point("handshake.welcome_sent");
-                agreed.connect(self.socket.into_trusted(), config)
+                agreed.connect(self.talk.into_socket(), config)
             }
             Err(Trouble::Unacceptable(refusal)) => {
                 self.refuse(refusal);
@@ -249,17 +217,14 @@ impl Guest {
         wake_cost: Duration,
         warm: &mut Vec<Segment>,
     ) -> Result<(Agreed, Message), Trouble> {
-        let sender = self.mail.sender.ok_or(Refusal::NotAllowed)?;
-        if !config.allows(sys::uid(), sender.uid, sender.gid) {
-            return Err(Refusal::NotAllowed.into());
-        }
+        let sender = self.talk.admitted(config)?;
         if terms.purpose != Purpose::Connection {
             return Err(Refusal::Purpose.into());
         }
-        let [segment, space] = pair_of(files)?;
+        let [segment, space] = exactly(files)?;
         let stream = sys::is_stream_socket(space.as_fd()).unwrap_or(false);
         // Nobody has anything to say on either socket before the welcome.
-        if !stream || ![space.as_fd(), self.socket.as_fd()].into_iter().all(sys::refuse_descriptors) {
+        if !stream || ![space.as_fd(), self.talk.socket()].into_iter().all(sys::refuse_descriptors) {
             return Err(Refusal::Descriptors.into());
         }
         let theirs = map_peer(segment, &terms, config)?;
@@ -273,7 +238,7 @@ impl Guest {
         let wake_cost_ns = wake_cost.as_nanos().try_into().unwrap_or(u32::MAX);
         let welcome = Message::Welcome(self::terms(config, barrier, tables.slots() as u32, wake_cost_ns));
         let slot = ticket.slot(sender.pid).map_err(|error| Trouble::Os("make a statistics slot", error))?;
-        let pidfd = self.mail.pidfd.take();
+        let pidfd = self.talk.take_pidfd();
         let agreed = Agreed {
             space: space.into_trusted(),
             pidfd,
@@ -411,72 +376,13 @@ fn quota(config: &Config) -> Quota {
     }
 }
 
-fn pair_of(files: Vec<Suspect>) -> Result<[Suspect; 2], Trouble> {
-    files.try_into().map_err(|_| Refusal::Descriptors.into())
-}
-
 fn terms(config: &Config, barrier: bool, endpoint_slots: u32, wake_cost_ns: u32) -> Terms {
     Terms {
-        purpose: Purpose::Connection,
-        segment_features: 0,
         ring_bytes: config.ring_bytes,
         message_bytes_max: config.message_bytes_max,
         barrier,
         endpoint_slots,
         wake_cost_ns,
+        ..Terms::new(Purpose::Connection)
     }
 }
-
-fn send(socket: BorrowedFd<'_>, message: &Message, files: &[BorrowedFd<'_>]) -> Result<(), Trouble> {
-    let bytes = message.encode(layout::LAYOUT_VERSION);
-    match sys::send_with(socket, &bytes, files) {
-        Ok(MESSAGE_BYTES) => Ok(()),
-        // The buffer of a fresh socket holds hundreds of such messages.
-        Ok(_) => Err(Trouble::HungUp),
-        Err(error) if is_hang_up(&error) => Err(Trouble::HungUp),
-        Err(error) => Err(Trouble::Os("send the handshake", error)),
-    }
-}
-
-/// Reads what is there; `None` while the message is incomplete.
-fn receive(
-    socket: BorrowedFd<'_>,
-    inbox: &mut Inbox<Suspect>,
-    mail: &mut Mail,
-) -> Result<Option<(Message, Vec<Suspect>)>, Trouble> {
-    let mut buffer = [0; MESSAGE_BYTES];
-    let missing = inbox.missing();
-    let received = match sys::receive_with(socket, &mut buffer[..missing]) {
-        Ok(received) => received,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-        Err(error) if is_hang_up(&error) => return Err(Trouble::HungUp),
-        Err(error) => return Err(Trouble::Os("receive the handshake", error)),
-    };
-    if received.bytes == 0 {
-        return Err(Trouble::HungUp);
-    }
-    if received.truncated {
-        return Err(Refusal::Descriptors.into());
-    }
-    // Every piece must come from the same process: whoever sends the last speaks for all.
-    let same = |known: &sys::Credentials| {
-        received.credentials.is_some_and(|now| now.pid == known.pid && now.uid == known.uid)
-    };
-    if !mail.sender.as_ref().is_none_or(same) {
-        return Err(Refusal::NotAllowed.into());
-    }
-    mail.sender = received.credentials;
-    mail.pidfd = received.pidfd;
-    Ok(inbox.feed(&buffer[..received.bytes], received.descriptors, &LIMITS)?)
-}
-
-fn is_hang_up(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
-}
-
-const LIMITS: Limits = Limits {
-    layout_version: layout::LAYOUT_VERSION,
-    segment_features_known: layout::feature::KNOWN,
-    is_ring_bytes: layout::is_ring_bytes,
-    endpoint_slots_max: CONNECTIONS_MAX as u32,
-};

@@ -1,7 +1,8 @@
-//! The handshake: one message each way, 128 bytes, descriptors beside them by kind.
+//! The handshake: messages of 128 bytes, descriptors beside them by kind.
 //!
 //! The connecting side says what it wants and offers its segment; the listening side answers with its own, or says why
-//! not. Everything is bounded here, before anything is mapped or allocated; `docs/layout.md` has the byte map. Unknown
+//! not. Who joins a route or a channel is told where its reading starts by one message more; and a sender that is new
+//! there knocks at those who wait for one. Everything is bounded here, before anything is mapped or allocated; `docs/layout.md` has the byte map. Unknown
 //! required features, unknown kinds of descriptors and reserved bytes that are not zero are refused: a later version
 //! that needs them says so by a feature bit, and falls back on its own.
 
@@ -24,9 +25,9 @@ pub(crate) mod feature {
 pub(crate) enum Purpose {
     /// Two rings, one each way.
     Connection = 1,
-    /// Joining a route as a reader.
+    /// Reading the ring of a route's sender.
     Route = 2,
-    /// Joining a channel as a member.
+    /// Reading the ring of one member of a channel.
     Channel = 3,
     /// Reading statistics.
     Monitor = 4,
@@ -35,7 +36,7 @@ pub(crate) enum Purpose {
 /// What a descriptor beside a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DescriptorKind {
-    /// Connection segment of the sender of the message.
+    /// Segment of the sender of the message: with a ring, or of a reader.
     Segment = 1,
     /// The listening side's end of the socket pair on which "there is space" is rung.
     SpaceDoorbell = 2,
@@ -43,14 +44,15 @@ pub(crate) enum DescriptorKind {
     Endpoint = 3,
 }
 
-/// What a side says of itself.
+/// What a side says of itself. What has no meaning for a purpose is zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Terms {
     pub(crate) purpose: Purpose,
     /// Feature bits of the sender's segment, as in its header.
     pub(crate) segment_features: u64,
+    /// Bytes of the ring in the sender's segment; 0 where it has none.
     pub(crate) ring_bytes: u64,
-    /// Longest message that the sender of these terms accepts.
+    /// Longest message that the sender of these terms accepts; in the welcome of a route or channel, that it sends.
     pub(crate) message_bytes_max: u64,
     /// It is registered for barriers run by others, or about to be, and runs them itself when it sleeps.
     pub(crate) barrier: bool,
@@ -58,6 +60,32 @@ pub(crate) struct Terms {
     pub(crate) endpoint_slots: u32,
     /// What a wake costs on this machine, in ns; 0 if unknown.
     pub(crate) wake_cost_ns: u32,
+    /// Hello to a route or channel: how many messages of the past it wants at most.
+    pub(crate) history: u32,
+    /// Welcome of a route or channel: a random number that names this sender.
+    pub(crate) instance: u64,
+    /// Welcome of a route or channel: what the sender does about slow readers, for information.
+    pub(crate) policy: u32,
+}
+
+/// "A sender is here: come and subscribe."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Knock {
+    /// Route or channel.
+    pub(crate) purpose: Purpose,
+    /// The number that names this sender, as in its welcome.
+    pub(crate) instance: u64,
+    /// The last 8 characters of a channel member's socket; zero for a route, whose sender has a known name.
+    pub(crate) name: [u8; NAME_BYTES],
+}
+
+/// Where a reader starts. Until it has come the reader touches nothing of the ring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Joined {
+    /// Position of a record boundary.
+    pub(crate) start: u64,
+    /// Messages published before it.
+    pub(crate) messages: u64,
 }
 
 /// A handshake message.
@@ -66,6 +94,8 @@ pub(crate) enum Message {
     Hello(Terms),
     Welcome(Terms),
     Refused(Refusal),
+    Knock(Knock),
+    Joined(Joined),
 }
 
 /// Bounds that a side puts on the terms of the other.
@@ -80,7 +110,13 @@ pub(crate) struct Limits {
 const HELLO: u16 = 1;
 const WELCOME: u16 = 2;
 const REFUSED: u16 = 3;
+const KNOCK: u16 = 4;
+const JOINED: u16 = 5;
 const FLAG_BARRIER: u32 = 1;
+/// Policies that have a number: 0 block, 1 drop the newest, 2 overwrite, 3 disconnect.
+const POLICIES: u32 = 4;
+/// Characters of a name in a knock.
+const NAME_BYTES: usize = 8;
 const DESCRIPTORS_MAX: usize = 8;
 
 /// Byte offsets within a message.
@@ -102,16 +138,51 @@ mod at {
     pub(super) const WAKE_COST: usize = 76;
     pub(super) const DESCRIPTOR_COUNT: usize = 80;
     pub(super) const DESCRIPTOR_KINDS: usize = 84;
-    pub(super) const RESERVED: usize = 92;
+    /// Hello: history. Welcome: policy.
+    pub(super) const HISTORY: usize = 92;
+    pub(super) const POLICY: usize = 92;
+    /// Welcome and knock: instance. Joined: start.
+    pub(super) const INSTANCE: usize = 96;
+    pub(super) const START: usize = 96;
+    /// Knock: name. Joined: messages.
+    pub(super) const NAME: usize = 104;
+    pub(super) const MESSAGES: usize = 104;
+    pub(super) const RESERVED: usize = 112;
+}
+
+impl Purpose {
+    fn of(number: u32) -> Option<Self> {
+        Some(match number {
+            1 => Self::Connection,
+            2 => Self::Route,
+            3 => Self::Channel,
+            4 => Self::Monitor,
+            _ => return None,
+        })
+    }
+
+    /// Says whether one side reads the ring of the other, and not each that of the other.
+    pub(crate) fn is_broadcast(self) -> bool {
+        matches!(self, Self::Route | Self::Channel)
+    }
 }
 
 impl Message {
     /// Lists the descriptors that travel with this message, in order.
     pub(crate) fn descriptors(&self) -> &'static [DescriptorKind] {
+        use DescriptorKind::{Endpoint, Segment, SpaceDoorbell};
         match self {
-            Self::Hello(_) => &[DescriptorKind::Segment, DescriptorKind::SpaceDoorbell],
-            Self::Welcome(_) => &[DescriptorKind::Segment, DescriptorKind::Endpoint],
-            Self::Refused(_) => &[],
+            Self::Hello(terms) => match terms.purpose {
+                Purpose::Connection => &[Segment, SpaceDoorbell],
+                Purpose::Route | Purpose::Channel => &[Segment],
+                Purpose::Monitor => &[],
+            },
+            Self::Welcome(terms) => match terms.purpose {
+                Purpose::Connection => &[Segment, Endpoint],
+                Purpose::Route | Purpose::Channel => &[Segment],
+                Purpose::Monitor => &[Endpoint],
+            },
+            Self::Refused(_) | Self::Knock(_) | Self::Joined(_) => &[],
         }
     }
 
@@ -127,24 +198,35 @@ impl Message {
         for (index, kind) in kinds.iter().enumerate() {
             out[at::DESCRIPTOR_KINDS + index] = *kind as u8;
         }
-        let (message_type, terms) = match self {
-            Self::Hello(terms) => (HELLO, terms),
-            Self::Welcome(terms) => (WELCOME, terms),
+        let message_type = match self {
+            Self::Hello(terms) => {
+                terms.encode(&mut out);
+                put(&mut out, at::HISTORY, terms.history.to_le_bytes());
+                HELLO
+            }
+            Self::Welcome(terms) => {
+                terms.encode(&mut out);
+                put(&mut out, at::POLICY, terms.policy.to_le_bytes());
+                put(&mut out, at::INSTANCE, terms.instance.to_le_bytes());
+                WELCOME
+            }
             Self::Refused(refusal) => {
-                put(&mut out, at::TYPE, REFUSED.to_le_bytes());
                 put(&mut out, at::REFUSAL, refusal_code(*refusal).to_le_bytes());
-                return out;
+                REFUSED
+            }
+            Self::Knock(knock) => {
+                put(&mut out, at::PURPOSE, (knock.purpose as u32).to_le_bytes());
+                put(&mut out, at::INSTANCE, knock.instance.to_le_bytes());
+                put(&mut out, at::NAME, knock.name);
+                KNOCK
+            }
+            Self::Joined(joined) => {
+                put(&mut out, at::START, joined.start.to_le_bytes());
+                put(&mut out, at::MESSAGES, joined.messages.to_le_bytes());
+                JOINED
             }
         };
         put(&mut out, at::TYPE, message_type.to_le_bytes());
-        put(&mut out, at::PURPOSE, (terms.purpose as u32).to_le_bytes());
-        put(&mut out, at::OFFERED, feature::KNOWN.to_le_bytes());
-        put(&mut out, at::SEGMENT_FEATURES, terms.segment_features.to_le_bytes());
-        put(&mut out, at::RING_BYTES, terms.ring_bytes.to_le_bytes());
-        put(&mut out, at::MESSAGE_BYTES_MAX, terms.message_bytes_max.to_le_bytes());
-        put(&mut out, at::FLAGS, (if terms.barrier { FLAG_BARRIER } else { 0 }).to_le_bytes());
-        put(&mut out, at::ENDPOINT_SLOTS, terms.endpoint_slots.to_le_bytes());
-        put(&mut out, at::WAKE_COST, terms.wake_cost_ns.to_le_bytes());
         out
     }
 
@@ -159,17 +241,19 @@ impl Message {
         {
             return Err(Refusal::Version);
         }
-        let reserved_clear = bytes[at::RESERVED..].iter().all(|byte| *byte == 0);
-        if get_u32(bytes, at::BYTES) != MESSAGE_BYTES as u32 || !reserved_clear {
+        if get_u32(bytes, at::BYTES) != MESSAGE_BYTES as u32 || !is_clear(bytes, at::RESERVED, MESSAGE_BYTES)
+        {
             return Err(Refusal::Malformed);
         }
         if get_u64(bytes, at::REQUIRED) & !feature::KNOWN != 0 {
             return Err(Refusal::Features);
         }
         let message = match get_u16(bytes, at::TYPE) {
-            HELLO => Self::Hello(Terms::decode(bytes, limits)?),
-            WELCOME => Self::Welcome(Terms::decode(bytes, limits)?),
+            HELLO => Self::Hello(Terms::decode(bytes, true, limits)?),
+            WELCOME => Self::Welcome(Terms::decode(bytes, false, limits)?),
             REFUSED => Self::Refused(refusal_of(get_u32(bytes, at::REFUSAL)).ok_or(Refusal::Malformed)?),
+            KNOCK => Self::Knock(Knock::decode(bytes)?),
+            JOINED => Self::Joined(Joined::decode(bytes)?),
             _ => return Err(Refusal::Malformed),
         };
         message.check_descriptors(bytes)?;
@@ -189,33 +273,108 @@ impl Message {
 }
 
 impl Terms {
-    fn decode(bytes: &[u8; MESSAGE_BYTES], limits: &Limits) -> Result<Self, Refusal> {
-        let purpose = match get_u32(bytes, at::PURPOSE) {
-            1 => Purpose::Connection,
-            2 => Purpose::Route,
-            3 => Purpose::Channel,
-            4 => Purpose::Monitor,
-            _ => return Err(Refusal::Purpose),
-        };
-        let flags = get_u32(bytes, at::FLAGS);
-        let terms = Self {
+    /// Makes terms that say nothing yet.
+    pub(crate) fn new(purpose: Purpose) -> Self {
+        Self {
             purpose,
+            segment_features: 0,
+            ring_bytes: 0,
+            message_bytes_max: 0,
+            barrier: false,
+            endpoint_slots: 0,
+            wake_cost_ns: 0,
+            history: 0,
+            instance: 0,
+            policy: 0,
+        }
+    }
+
+    /// Writes what stands in a hello and in a welcome.
+    fn encode(&self, out: &mut [u8; MESSAGE_BYTES]) {
+        put(out, at::PURPOSE, (self.purpose as u32).to_le_bytes());
+        put(out, at::OFFERED, feature::KNOWN.to_le_bytes());
+        put(out, at::SEGMENT_FEATURES, self.segment_features.to_le_bytes());
+        put(out, at::RING_BYTES, self.ring_bytes.to_le_bytes());
+        put(out, at::MESSAGE_BYTES_MAX, self.message_bytes_max.to_le_bytes());
+        put(out, at::FLAGS, (if self.barrier { FLAG_BARRIER } else { 0 }).to_le_bytes());
+        put(out, at::ENDPOINT_SLOTS, self.endpoint_slots.to_le_bytes());
+        put(out, at::WAKE_COST, self.wake_cost_ns.to_le_bytes());
+    }
+
+    fn decode(bytes: &[u8; MESSAGE_BYTES], is_hello: bool, limits: &Limits) -> Result<Self, Refusal> {
+        let purpose = Purpose::of(get_u32(bytes, at::PURPOSE)).ok_or(Refusal::Purpose)?;
+        let flags = get_u32(bytes, at::FLAGS);
+        let mut terms = Self {
             segment_features: get_u64(bytes, at::SEGMENT_FEATURES),
             ring_bytes: get_u64(bytes, at::RING_BYTES),
             message_bytes_max: get_u64(bytes, at::MESSAGE_BYTES_MAX),
             barrier: flags & FLAG_BARRIER != 0,
             endpoint_slots: get_u32(bytes, at::ENDPOINT_SLOTS),
             wake_cost_ns: get_u32(bytes, at::WAKE_COST),
+            ..Self::new(purpose)
+        };
+        let is_broadcast = purpose.is_broadcast();
+        let known_until = match (is_hello, is_broadcast) {
+            (true, true) => {
+                terms.history = get_u32(bytes, at::HISTORY);
+                at::INSTANCE
+            }
+            (false, true) => {
+                terms.policy = get_u32(bytes, at::POLICY);
+                terms.instance = get_u64(bytes, at::INSTANCE);
+                at::NAME
+            }
+            (_, false) => at::HISTORY,
         };
         if terms.segment_features & !limits.segment_features_known != 0 {
             return Err(Refusal::Features);
         }
         let in_bounds = flags & !FLAG_BARRIER == 0
             && get_u32(bytes, at::REFUSAL) == 0
-            && (limits.is_ring_bytes)(terms.ring_bytes)
-            && terms.message_bytes_max > 0
+            && is_clear(bytes, known_until, at::RESERVED)
+            && terms.has_sizes_of_its_purpose(is_hello, limits)
+            && terms.policy < POLICIES
             && terms.endpoint_slots <= limits.endpoint_slots_max;
         if in_bounds { Ok(terms) } else { Err(Refusal::Malformed) }
+    }
+
+    /// Says whether there is a ring where one belongs, and none elsewhere; who sends or accepts nothing has no maximum.
+    fn has_sizes_of_its_purpose(&self, is_hello: bool, limits: &Limits) -> bool {
+        let has_ring = match self.purpose {
+            Purpose::Connection => true,
+            Purpose::Route | Purpose::Channel => !is_hello,
+            Purpose::Monitor => false,
+        };
+        let ring_fits = if has_ring { (limits.is_ring_bytes)(self.ring_bytes) } else { self.ring_bytes == 0 };
+        let features_fit = has_ring || self.segment_features == 0;
+        ring_fits && features_fit && (self.message_bytes_max > 0) == (self.purpose != Purpose::Monitor)
+    }
+}
+
+impl Knock {
+    fn decode(bytes: &[u8; MESSAGE_BYTES]) -> Result<Self, Refusal> {
+        let purpose = Purpose::of(get_u32(bytes, at::PURPOSE)).ok_or(Refusal::Purpose)?;
+        let knock = Self { purpose, instance: get_u64(bytes, at::INSTANCE), name: get(bytes, at::NAME) };
+        let is_name = match purpose {
+            Purpose::Route => knock.name == [0; NAME_BYTES],
+            // It becomes a part of a path.
+            Purpose::Channel => knock.name.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7')),
+            Purpose::Connection | Purpose::Monitor => return Err(Refusal::Purpose),
+        };
+        let rest_is_clear =
+            is_clear(bytes, at::OFFERED, at::DESCRIPTOR_COUNT) && get_u32(bytes, at::HISTORY) == 0;
+        if is_name && rest_is_clear { Ok(knock) } else { Err(Refusal::Malformed) }
+    }
+}
+
+impl Joined {
+    fn decode(bytes: &[u8; MESSAGE_BYTES]) -> Result<Self, Refusal> {
+        let joined = Self { start: get_u64(bytes, at::START), messages: get_u64(bytes, at::MESSAGES) };
+        let rest_is_clear = get_u32(bytes, at::PURPOSE) == 0
+            && is_clear(bytes, at::OFFERED, at::DESCRIPTOR_COUNT)
+            && get_u32(bytes, at::HISTORY) == 0;
+        // Records begin at multiples of 8.
+        if rest_is_clear && joined.start.is_multiple_of(8) { Ok(joined) } else { Err(Refusal::Malformed) }
     }
 }
 
@@ -304,6 +463,11 @@ fn refusal_of(code: u32) -> Option<Refusal> {
     })
 }
 
+/// Says whether the bytes from `from` to before `to` are zero.
+fn is_clear(bytes: &[u8; MESSAGE_BYTES], from: usize, to: usize) -> bool {
+    bytes[from..to].iter().all(|byte| *byte == 0)
+}
+
 fn put<const N: usize>(out: &mut [u8; MESSAGE_BYTES], at: usize, bytes: [u8; N]) {
     out[at..at + N].copy_from_slice(&bytes);
 }
@@ -327,130 +491,4 @@ fn get_u64(bytes: &[u8; MESSAGE_BYTES], at: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::time::Duration;
-
-    const LIMITS: Limits = Limits {
-        layout_version: 1,
-        segment_features_known: 1,
-        is_ring_bytes: |bytes| bytes.is_power_of_two() && (16384..=1 << 30).contains(&bytes),
-        endpoint_slots_max: 65536,
-    };
-
-    fn terms() -> Terms {
-        Terms {
-            purpose: Purpose::Connection,
-            segment_features: 0,
-            ring_bytes: 1 << 20,
-            message_bytes_max: 64 << 20,
-            barrier: true,
-            endpoint_slots: 1024,
-            wake_cost_ns: 20_000,
-        }
-    }
-
-    fn inbox() -> Inbox<u32> {
-        Inbox::new(Instant::now() + Duration::from_secs(60))
-    }
-
-    #[test]
-    fn messages_survive_encoding() {
-        for message in
-            [Message::Hello(terms()), Message::Welcome(terms()), Message::Refused(Refusal::NotAllowed)]
-        {
-            assert_eq!(Message::decode(&message.encode(1), &LIMITS), Ok(message));
-        }
-        for code in 1..=8 {
-            assert_eq!(refusal_of(code).map(refusal_code), Some(code));
-        }
-        assert_eq!(refusal_of(0), None);
-    }
-
-    #[test]
-    fn a_hello_has_these_bytes() {
-        let bytes = Message::Hello(terms()).encode(1);
-        let mut golden = Vec::new();
-        golden.extend_from_slice(b"RINGWAYH\x01\x00\x01\x00\x01\x00\x00\x00\x80\x00\x00\x00\x01\x00\x00\x00");
-        golden.extend_from_slice(&[0; 24]);
-        golden.extend_from_slice(&(1_u64 << 20).to_le_bytes());
-        golden.extend_from_slice(&(64_u64 << 20).to_le_bytes());
-        golden.extend_from_slice(b"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x04\x00\x00\x20\x4e\x00\x00");
-        golden.extend_from_slice(b"\x02\x00\x00\x00\x01\x02\x00\x00\x00\x00\x00\x00");
-        golden.resize(MESSAGE_BYTES, 0);
-        assert_eq!(bytes.as_slice(), golden);
-    }
-
-    #[test]
-    fn every_skew_is_refused_by_its_name() {
-        let skews: [(usize, u8, Refusal); 12] = [
-            (at::MAGIC, 0, Refusal::Malformed),
-            (at::VERSION, 2, Refusal::Version),
-            (at::LAYOUT, 2, Refusal::Version),
-            (at::TYPE, 9, Refusal::Malformed),
-            (at::BYTES, 1, Refusal::Malformed),
-            (at::PURPOSE, 99, Refusal::Purpose),
-            (at::REQUIRED, 1, Refusal::Features),
-            (at::SEGMENT_FEATURES, 2, Refusal::Features),
-            (at::RING_BYTES, 1, Refusal::Malformed),
-            (at::FLAGS, 2, Refusal::Malformed),
-            (at::DESCRIPTOR_COUNT, 3, Refusal::Descriptors),
-            (MESSAGE_BYTES - 1, 1, Refusal::Malformed),
-        ];
-        for (offset, value, refusal) in skews {
-            let mut bytes = Message::Hello(terms()).encode(1);
-            bytes[offset] = value;
-            assert_eq!(Message::decode(&bytes, &LIMITS), Err(refusal), "byte {offset} = {value}");
-        }
-    }
-
-    #[test]
-    fn an_optional_feature_of_a_later_version_is_no_obstacle() {
-        let mut bytes = Message::Hello(terms()).encode(1);
-        bytes[at::OFFERED] = 0xff;
-        assert!(Message::decode(&bytes, &LIMITS).is_ok());
-    }
-
-    #[test]
-    fn a_message_may_come_byte_by_byte() {
-        let bytes = Message::Hello(terms()).encode(1);
-        let mut inbox = inbox();
-        for byte in &bytes[..MESSAGE_BYTES - 1] {
-            assert_eq!(inbox.feed(&[*byte], Vec::new(), &LIMITS), Ok(None));
-        }
-        assert_eq!(inbox.missing(), 1);
-        let last = inbox.feed(&bytes[MESSAGE_BYTES - 1..], vec![7, 8], &LIMITS);
-        assert_eq!(last, Ok(Some((Message::Hello(terms()), vec![7, 8]))));
-    }
-
-    #[test]
-    fn a_wrong_number_of_descriptors_is_refused() {
-        let bytes = Message::Hello(terms()).encode(1);
-        for count in [0, 1, 3, 8, 9, 200] {
-            let descriptors = (0..count).collect();
-            assert_eq!(inbox().feed(&bytes, descriptors, &LIMITS), Err(Refusal::Descriptors), "{count}");
-        }
-        assert_eq!(inbox().feed(&[0; 129], Vec::new(), &LIMITS), Err(Refusal::Malformed));
-    }
-
-    #[test]
-    fn patience_ends_at_the_deadline() {
-        let now = Instant::now();
-        let inbox: Inbox<u32> = Inbox::new(now + Duration::from_secs(1));
-        assert!(!inbox.is_expired(now));
-        assert!(inbox.is_expired(now + Duration::from_secs(1)));
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_it_panic(bytes in prop::array::uniform32(any::<[u8; 4]>()), keep in 0_usize..MESSAGE_BYTES) {
-            let mut message = Message::Hello(terms()).encode(1);
-            let noise: Vec<u8> = bytes.concat();
-            message[keep..].copy_from_slice(&noise[keep..]);
-            if let Ok(Message::Hello(terms)) = Message::decode(&message, &LIMITS) {
-                prop_assert!((LIMITS.is_ring_bytes)(terms.ring_bytes) && terms.message_bytes_max > 0);
-            }
-        }
-    }
-}
+mod tests;

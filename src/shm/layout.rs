@@ -19,6 +19,8 @@ pub(crate) enum SegmentKind {
     Connection = 1,
     /// Sleep lines of workers and statistics; never payload; given to every admitted peer.
     Endpoint = 2,
+    /// How far a reader of a route or channel is, and whether it sleeps; no ring; given to the sender that it reads.
+    Reader = 3,
 }
 
 /// Rings are powers of two between these bounds.
@@ -32,8 +34,10 @@ pub(crate) const RECORD_SHARE: u64 = 4;
 pub(crate) mod feature {
     /// The writer does not wait for readers; they check the intent position.
     pub(crate) const OVERWRITE: u64 = 1 << 0;
+    /// The writer waits for readers, but may leave one behind; they check the intent position.
+    pub(crate) const CUTS: u64 = 1 << 1;
     /// Every bit this version knows.
-    pub(crate) const KNOWN: u64 = OVERWRITE;
+    pub(crate) const KNOWN: u64 = OVERWRITE | CUTS;
 }
 
 /// Identity line: written once, before the segment is sealed.
@@ -56,7 +60,7 @@ pub(crate) mod identity {
 pub(crate) mod producer {
     /// Bytes ever published: after every publish in an overwrite ring, at the close in a lossless one.
     pub(crate) const PUBLISHED: usize = 0x80;
-    /// Overwrite rings: end of what the writer may be writing at this moment.
+    /// Rings whose readers check: end of what the writer may be writing at this moment.
     pub(crate) const INTENT: usize = 0x88;
     /// 0 open, 1 nothing will be published after what is published now.
     pub(crate) const CLOSE: usize = 0x90;
@@ -66,7 +70,7 @@ pub(crate) mod producer {
     pub(crate) const MESSAGES_AFTER: usize = 0xa0;
 }
 
-/// Consumer line: how far the creator of this segment has read the **peer's** ring.
+/// Consumer line, of a reader segment too: how far the creator of this segment has read the **peer's** ring.
 pub(crate) mod consumer {
     pub(crate) const CONSUMED: usize = 0x100;
 }
@@ -117,12 +121,22 @@ pub(crate) mod slot {
     pub(crate) const CONNECTION: usize = 0x00;
     pub(crate) const PEER_PID: usize = 0x08;
     pub(crate) const PEER_UID: usize = 0x10;
+    /// Position that a reader of our ring had come to when we last looked.
+    pub(crate) const CONSUMED: usize = 0x18;
+    /// Position at which it joined.
+    pub(crate) const JOINED_AT: usize = 0x20;
 
     pub(crate) const SENT_MESSAGES: usize = 0x80;
     pub(crate) const SENT_BYTES: usize = 0x88;
     pub(crate) const FULL: usize = 0x90;
     pub(crate) const SPACE_SLEEPS: usize = 0x98;
     pub(crate) const DATA_BELLS: usize = 0xa0;
+    /// Bytes ever published.
+    pub(crate) const POSITION: usize = 0xa8;
+    /// Messages that were not sent because somebody had no room.
+    pub(crate) const DROPPED: usize = 0xb0;
+    /// Receivers that were disconnected because they were too slow.
+    pub(crate) const CUT: usize = 0xb8;
 
     pub(crate) const RECEIVED_MESSAGES: usize = 0x100;
     pub(crate) const RECEIVED_BYTES: usize = 0x108;
@@ -131,6 +145,8 @@ pub(crate) mod slot {
     pub(crate) const DOORBELL_BYTES: usize = 0x120;
     pub(crate) const VIOLATIONS: usize = 0x128;
     pub(crate) const LAGGED_BYTES: usize = 0x130;
+    /// Messages that were lost before they were read.
+    pub(crate) const LAGGED_MESSAGES: usize = 0x138;
 
     /// Bytes of each line that are in use; the rest is reserved.
     pub(crate) const LINE_USED: usize = 0x40;
@@ -143,6 +159,9 @@ pub(crate) const OWN_SLOT: usize = 0x400;
 pub(crate) const fn connection_segment_bytes(ring_bytes: u64) -> u64 {
     HEADER_BYTES as u64 + ring_bytes
 }
+
+/// Bytes of a reader segment: the header is all there is.
+pub(crate) const READER_SEGMENT_BYTES: u64 = HEADER_BYTES as u64;
 
 /// Bytes of an endpoint segment with room for `slots` connections.
 pub(crate) const fn endpoint_segment_bytes(slots: usize) -> u64 {
@@ -162,14 +181,16 @@ const _: () = {
     assert!(cfg!(target_endian = "little"), "the layout is little-endian");
     assert!(cfg!(target_pointer_width = "64"), "the layout needs 64-bit positions");
     assert!(line(identity::SEGMENT_BYTES) == 0 && line(endpoint::SLOTS) == 0);
-    assert!(line(producer::PUBLISHED) == 1 && line(producer::CLOSE) == 1);
+    assert!(line(producer::PUBLISHED) == 1 && line(producer::MESSAGES_AFTER) == 1);
     assert!(line(consumer::CONSUMED) == 2 && line(sleep::DATA) == 3 && line(sleep::SPACE) == 4);
     assert!(HEADER_BYTES.is_multiple_of(LINE_BYTES) && endpoint::SLOT_TABLE.is_multiple_of(LINE_BYTES));
     assert!(OWN_SLOT.is_multiple_of(LINE_BYTES) && OWN_SLOT + endpoint::SLOT_BYTES <= HEADER_BYTES);
-    assert!(slot::LAGGED_BYTES < slot::RECEIVED_MESSAGES + slot::LINE_USED);
-    assert!(line(slot::CONNECTION) == 0 && line(slot::PEER_UID) == 0);
-    assert!(line(slot::SENT_MESSAGES) == 1 && line(slot::DATA_BELLS) == 1);
-    assert!(line(slot::RECEIVED_MESSAGES) == 2 && line(slot::LAGGED_BYTES) == 2);
+    assert!(slot::JOINED_AT < slot::CONNECTION + slot::LINE_USED);
+    assert!(slot::CUT < slot::SENT_MESSAGES + slot::LINE_USED);
+    assert!(slot::LAGGED_MESSAGES < slot::RECEIVED_MESSAGES + slot::LINE_USED);
+    assert!(line(slot::CONNECTION) == 0 && line(slot::JOINED_AT) == 0);
+    assert!(line(slot::SENT_MESSAGES) == 1 && line(slot::CUT) == 1);
+    assert!(line(slot::RECEIVED_MESSAGES) == 2 && line(slot::LAGGED_MESSAGES) == 2);
 };
 
 #[cfg(test)]

@@ -17,13 +17,18 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Creates the segment of one side of a connection.
+    /// Creates the segment of one side of a connection, or of the sender of a route or channel.
     ///
     /// Cost: seven system calls; no page but the first is touched.
     pub(crate) fn connection(ring_bytes: u64, features: u64) -> io::Result<Self> {
         assert!(layout::is_ring_bytes(ring_bytes), "invariant: the configuration checked ring_bytes");
         let bytes = layout::connection_segment_bytes(ring_bytes);
         Self::create(SegmentKind::Connection, bytes, ring_bytes, features, &[])
+    }
+
+    /// Creates the segment in which a reader of somebody else's ring says how far it is.
+    pub(crate) fn reader() -> io::Result<Self> {
+        Self::create(SegmentKind::Reader, layout::READER_SEGMENT_BYTES, 0, 0, &[])
     }
 
     /// Creates the segment that a listening process shows to all its peers: sleep lines and statistics.
@@ -146,7 +151,7 @@ impl fmt::Display for SegmentFault {
 }
 
 impl PeerSegment {
-    /// Verifies and maps a connection segment: seals and size before, identity after. `ring_bytes` was bounded by
+    /// Verifies and maps a segment with a ring: seals and size before, identity after. `ring_bytes` was bounded by
     /// the hello; from here on nothing of the geometry is ever read from the segment again.
     pub(crate) fn connection(
         file: BorrowedFd<'_>,
@@ -157,6 +162,13 @@ impl PeerSegment {
         let bytes = layout::connection_segment_bytes(ring_bytes);
         let segment = Self::map(file, bytes, ring_bytes, trusted)?;
         segment.expect(SegmentKind::Connection, features, bytes)?;
+        Ok(segment)
+    }
+
+    /// Verifies and maps the segment of a reader.
+    pub(crate) fn reader(file: BorrowedFd<'_>) -> Result<Self, SegmentFault> {
+        let segment = Self::map(file, layout::READER_SEGMENT_BYTES, 0, false)?;
+        segment.expect(SegmentKind::Reader, 0, layout::READER_SEGMENT_BYTES)?;
         Ok(segment)
     }
 
@@ -244,6 +256,22 @@ mod tests {
         let endpoint = Segment::endpoint(8).unwrap();
         assert!(PeerSegment::endpoint(endpoint.file(), 8).is_ok());
         assert!(PeerSegment::endpoint(own.file(), 8).is_err());
+    }
+
+    #[test]
+    fn a_reader_says_in_its_own_page_how_far_it_is_and_nothing_else_is_taken_for_one() {
+        let own = Segment::reader().unwrap();
+        let peer = PeerSegment::reader(own.file()).unwrap();
+        own.word(layout::consumer::CONSUMED).store_release(4711);
+        assert_eq!(peer.word(layout::consumer::CONSUMED).load_acquire(), 4711);
+        assert_eq!(own.ring_bytes(), 0);
+        let ring = Segment::connection(layout::RING_BYTES_MIN, 0).unwrap();
+        assert!(PeerSegment::reader(ring.file()).is_err());
+        assert!(PeerSegment::connection(own.file(), layout::RING_BYTES_MIN, 0, false).is_err());
+        assert!(PeerSegment::endpoint(own.file(), 8).is_err());
+        let page = Segment::create(SegmentKind::Endpoint, layout::READER_SEGMENT_BYTES, 0, 0, &[]).unwrap();
+        let fault = PeerSegment::reader(page.file()).err().unwrap();
+        assert!(matches!(fault, SegmentFault::Identity { offset: identity::VERSION_KIND, .. }), "{fault}");
     }
 
     #[test]

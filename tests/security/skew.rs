@@ -23,14 +23,14 @@ const FIELDS: &[Field] = &[
     ("layout version, later", 12, &[2, 0, 0, 0], VERSION),
     ("layout version, none", 12, &[0, 0, 0, 0], VERSION),
     ("type, none", 10, &[0, 0], MALFORMED),
-    ("type, unknown", 10, &[4, 0], MALFORMED),
+    ("type, unknown", 10, &[6, 0], MALFORMED),
     ("length, short", 16, &[127, 0, 0, 0], MALFORMED),
     ("length, long", 16, &[0, 1, 0, 0], MALFORMED),
     ("purpose, none", 20, &[0, 0, 0, 0], PURPOSE),
     ("purpose, unknown", 20, &[5, 0, 0, 0], PURPOSE),
     ("required feature, lowest", 24, &[1], FEATURES),
     ("required feature, highest", 31, &[0x80], FEATURES),
-    ("segment feature, unknown", 40, &[2], FEATURES),
+    ("segment feature, unknown", 40, &[4], FEATURES),
     ("ring bytes, none", 48, &[0; 8], MALFORMED),
     ("ring bytes, no power of two", 48, &[0, 0x40, 1, 0, 0, 0, 0, 0], MALFORMED),
     ("ring bytes, too few", 48, &[0, 0x20, 0, 0, 0, 0, 0, 0], MALFORMED),
@@ -60,10 +60,14 @@ fn a_hello_with_one_wrong_field_is_refused_by_its_reason() {
     let own: &[Field] = &[
         ("type, welcome", 10, &[2, 0], MALFORMED),
         ("type, refusal", 10, &[3, 0], MALFORMED),
-        ("purpose, route", 20, &[2, 0, 0, 0], PURPOSE),
-        ("purpose, monitor", 20, &[4, 0, 0, 0], PURPOSE),
+        ("type, knock", 10, &[4, 0], PURPOSE),
+        ("type, joined", 10, &[5, 0], MALFORMED),
+        ("purpose, route", 20, &[2, 0, 0, 0], MALFORMED),
+        ("purpose, channel", 20, &[3, 0, 0, 0], MALFORMED),
+        ("purpose, monitor", 20, &[4, 0, 0, 0], MALFORMED),
         ("ring bytes, other than the segment's", 48, &[0, 0, 2, 0, 0, 0, 0, 0], DESCRIPTORS),
         ("segment feature, other than the segment's", 40, &[1], DESCRIPTORS),
+        ("segment feature, readers may be left behind", 40, &[2], FEATURES),
     ];
     for (name, at, bytes, expected) in FIELDS.iter().chain(own) {
         let hello = Hello::client(RING_BYTES).put(*at, bytes);

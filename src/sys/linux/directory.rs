@@ -7,14 +7,14 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-pub(crate) use super::names::{BoundSocket, DirectoryLock, NameState};
+pub(crate) use super::names::{BoundSocket, DirectoryLock, NameState, fresh_token, is_token};
 use super::process;
 
 /// A verified run-time directory, held open; for those who bind, not for those who connect.
@@ -155,6 +155,11 @@ impl Directory {
                 Err(errno) => return Err(errno.into()),
             }
         }
+    }
+
+    /// The open directory.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 
     /// Where the directory is.

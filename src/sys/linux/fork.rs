@@ -65,6 +65,67 @@ impl ForkToken {
     }
 }
 
+/// What a process has one of, made when it is first asked for and anew in a child made by fork.
+///
+/// For threads with their queues: a fork copies the value, but not the thread. No lock, for the reason given above.
+pub(crate) struct PerProcess<T> {
+    known: AtomicPtr<Owned<T>>,
+}
+
+/// A value and the process that made it. Never freed: a child must not drop what it merely has a copy of.
+struct Owned<T> {
+    owner: ForkToken,
+    value: T,
+}
+
+impl<T: Send + Sync + 'static> PerProcess<T> {
+    /// Makes it empty.
+    pub(crate) const fn new() -> Self {
+        Self { known: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// Returns the value of this process, if it has been made.
+    ///
+    /// # Cost
+    /// Three loads of lines that nobody writes.
+    pub(crate) fn get(&'static self) -> Option<&'static T> {
+        // Acquire: pairs with the Release side of the exchange in `get_or_make`; the value was written before.
+        let known = self.known.load(Ordering::Acquire);
+        // SAFETY: a non-null pointer came from `Box::into_raw` in `get_or_make`, and what was installed is never freed
+        // or written again. It may be shared, since `T` is `Sync`.
+        let owned = unsafe { known.as_ref() };
+        owned.filter(|owned| owned.owner.is_current()).map(|owned| &owned.value)
+    }
+
+    /// Returns the value of this process, made now if there is none.
+    ///
+    /// Threads that come at the same time may each make one; all but one of them are dropped again.
+    ///
+    /// # Errors
+    /// What `make` failed with, or the OS error of [`ForkToken::current`].
+    pub(crate) fn get_or_make(&'static self, make: impl FnOnce() -> io::Result<T>) -> io::Result<&'static T> {
+        if let Some(value) = self.get() {
+            return Ok(value);
+        }
+        let mut fresh = Box::new(Owned { owner: ForkToken::current()?, value: make()? });
+        loop {
+            // Relaxed: the pointer is only compared; what lies behind it is read by `get`.
+            let known = self.known.load(Ordering::Relaxed);
+            if let Some(value) = self.get() {
+                return Ok(value);
+            }
+            let raw = Box::into_raw(fresh);
+            // Release: pairs with the Acquire load in `get`; publishes the value.
+            match self.known.compare_exchange(known, raw, Ordering::Release, Ordering::Relaxed) {
+                // SAFETY: just made by `Box::into_raw`, and from here on never freed or written.
+                Ok(_) => return Ok(unsafe { &(*raw).value }),
+                // SAFETY: just made by `Box::into_raw` and not installed, so nobody else knows it.
+                Err(_) => fresh = unsafe { Box::from_raw(raw) },
+            }
+        }
+    }
+}
+
 /// Finds the word on the wiped page; maps the page on the first call.
 fn generation_word() -> io::Result<&'static AtomicU64> {
     // Acquire: pairs with the Release side of the compare_exchange below in another thread.

@@ -1,10 +1,12 @@
-//! Socket names inside the run-time directory: probing, binding and sweeping, under its lock.
+//! Socket names inside the run-time directory: probing, binding and sweeping.
+//!
+//! A name that several may want changes under the lock of the directory; one that ends in a random token needs none.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, Stat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, RenameFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -24,12 +26,12 @@ pub(crate) enum NameState {
     Foreign { kind: &'static str },
 }
 
-/// A listening socket under its name, and the identity of the file, for [`DirectoryLock::unbind`].
+/// A listening socket under its name, and the identity of the file, for [`Directory::unbind`].
 #[derive(Debug)]
 pub(crate) struct BoundSocket {
     pub(crate) socket: OwnedFd,
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
+    device: u64,
+    inode: u64,
 }
 
 /// The right to change names in a [`Directory`]; released on drop.
@@ -47,6 +49,52 @@ impl<'a> DirectoryLock<'a> {
         DirectoryLock { directory, handle }
     }
 
+    /// Binds a listening socket and puts it at `file_name`, replacing what is there.
+    ///
+    /// The caller has probed the name under this lock. Nobody ever meets a socket that does not
+    /// listen yet, or one with other permissions than `socket_mode`.
+    ///
+    /// # Errors
+    /// ENAMETOOLONG, EADDRINUSE when the temporary name is taken, EISDIR over a directory, else
+    /// the OS error. Nothing is left behind.
+    pub(crate) fn bind(&self, file_name: &str, socket_mode: u32, backlog: i32) -> io::Result<BoundSocket> {
+        let temporary = self.directory.temporary_name(file_name)?;
+        self.remove_if_dead(&temporary)?;
+        let target = Target { file_name, socket_mode, backlog, rename: RenameFlags::empty() };
+        self.directory.bind_through(&temporary, &target)
+    }
+
+    /// Removes `file_name` if a dead process of our user left it; says whether it did.
+    pub(crate) fn remove_if_dead(&self, file_name: &str) -> io::Result<bool> {
+        let is_dead = self.directory.probe(file_name)? == NameState::Dead;
+        if is_dead {
+            self.directory.remove(file_name)?;
+        }
+        Ok(is_dead)
+    }
+
+    /// Removes the names that dead processes of our user left; returns how many.
+    ///
+    /// Looks at `names_max` of them at most, from a random place on, so that many visitors who
+    /// look at few each get through all; touches nothing live, foreign or of another kind.
+    pub(crate) fn sweep(&self, names_max: usize) -> usize {
+        let names = self.directory.names().unwrap_or_default();
+        let start = (process::random_u64() % names.len().max(1) as u64) as usize;
+        let (before, after) = names.split_at(start);
+        let visited = after.iter().chain(before).take(names_max);
+        visited.filter(|name| self.remove_if_dead(name).unwrap_or(false)).count()
+    }
+}
+
+/// A name to be bound, and how.
+struct Target<'a> {
+    file_name: &'a str,
+    socket_mode: u32,
+    backlog: i32,
+    rename: RenameFlags,
+}
+
+impl Directory {
     /// Finds out what `file_name` stands for, without disturbing a listener.
     ///
     /// # Errors
@@ -73,79 +121,94 @@ impl<'a> DirectoryLock<'a> {
         }
     }
 
-    /// Binds a listening socket and puts it at `file_name`, replacing what is there.
+    /// Binds a listening socket under a name that ends in a fresh [token](fresh_token).
     ///
-    /// The caller has probed the name under this lock. Nobody ever meets a socket that does not
-    /// listen yet, or one with other permissions than `socket_mode`.
+    /// Needs no lock: nobody else wants this name, and what is there, against all odds, is not replaced.
     ///
     /// # Errors
-    /// ENAMETOOLONG, EADDRINUSE when the temporary name is taken, EISDIR over a directory, else
-    /// the OS error. Nothing is left behind.
-    pub(crate) fn bind(&self, file_name: &str, socket_mode: u32, backlog: i32) -> io::Result<BoundSocket> {
-        self.path_of(file_name)?;
-        let temporary = self.temporary_name(file_name)?;
-        if self.probe(&temporary)? == NameState::Dead {
-            self.remove(&temporary)?;
+    /// EEXIST, ENAMETOOLONG, else the OS error. Nothing is left behind.
+    pub(crate) fn bind_fresh(
+        &self,
+        file_name: &str,
+        socket_mode: u32,
+        backlog: i32,
+    ) -> io::Result<BoundSocket> {
+        // The end of the name tells apart those who bind at the same time, so it must not be cut off.
+        let token = &file_name[file_name.len().saturating_sub(TOKEN_BYTES)..];
+        let temporary = self.temporary_name(token)?;
+        let mut target = Target { file_name, socket_mode, backlog, rename: RenameFlags::NOREPLACE };
+        for _ in 0..BIND_ATTEMPTS {
+            match self.bind_through(&temporary, &target) {
+                // For an instant a name that is being bound looks like one of the dead, and somebody swept it away.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // This file system cannot refuse to replace.
+                Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                    target.rename = RenameFlags::empty();
+                }
+                outcome => return outcome,
+            }
         }
-        let socket = socket::bind_stream(&self.path_of(&temporary)?)?;
-        let published = self.publish(&socket, &temporary, file_name, socket_mode, backlog);
+        self.bind_through(&temporary, &target)
+    }
+
+    /// Removes `file_name` if it is still this socket.
+    ///
+    /// A name that others may want needs the lock meanwhile: it could be taken over between the look and the removal.
+    pub(crate) fn unbind(&self, file_name: &str, bound: &BoundSocket) -> io::Result<()> {
+        match self.stat(file_name)? {
+            Some(stat) if stat.st_dev == bound.device && stat.st_ino == bound.inode => self.remove(file_name),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lists the names of sockets that ringway makes, dead ones too; at most 65,536 entries are looked at.
+    pub(crate) fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(self.descriptor())?.take(ENTRIES_MAX) {
+            let entry = entry?;
+            names.extend(
+                entry.file_name().to_str().ok().filter(|name| is_ringway_name(name)).map(str::to_owned),
+            );
+        }
+        Ok(names)
+    }
+
+    /// Lists the names that are `prefix` and a token, except `own`.
+    pub(crate) fn matching(&self, prefix: &str, own: &str) -> io::Result<Vec<String>> {
+        let mut names = self.names()?;
+        names.retain(|name| name != own && name.strip_prefix(prefix).is_some_and(is_token));
+        Ok(names)
+    }
+
+    fn bind_through(&self, temporary: &str, target: &Target<'_>) -> io::Result<BoundSocket> {
+        self.path_of(target.file_name)?;
+        let socket = socket::bind_stream(&self.path_of(temporary)?)?;
+        let published = self.publish(&socket, temporary, target);
         if published.is_err() {
             // The first error is the one to report; a name left here is swept as dead later.
-            let _ = self.remove(&temporary);
+            let _ = self.remove(temporary);
         }
         let stat = published?;
         Ok(BoundSocket { socket, device: stat.st_dev, inode: stat.st_ino })
     }
 
-    /// Removes `file_name` if it is still the socket that [`DirectoryLock::bind`] made.
-    pub(crate) fn unbind(&self, file_name: &str, device: u64, inode: u64) -> io::Result<()> {
-        match self.stat(file_name)? {
-            Some(stat) if stat.st_dev == device && stat.st_ino == inode => self.remove(file_name),
-            _ => Ok(()),
-        }
-    }
-
-    /// Removes the names that dead processes of our user left; returns how many.
-    ///
-    /// Looks at 4096 entries at most and touches nothing live, foreign or of another kind.
-    pub(crate) fn sweep(&self) -> usize {
-        let Ok(entries) = rustix::fs::Dir::read_from(&self.handle) else {
-            return 0;
-        };
-        let is_dead = |name: &&str| is_ringway_name(name) && matches!(self.probe(name), Ok(NameState::Dead));
-        entries
-            .take(SWEEP_ENTRIES_MAX)
-            .map_while(Result::ok)
-            .filter(|entry| {
-                let name = entry.file_name().to_str().ok().filter(is_dead);
-                name.is_some_and(|name| self.remove(name).is_ok())
-            })
-            .count()
-    }
-
-    fn publish(
-        &self,
-        socket: &OwnedFd,
-        temporary: &str,
-        file_name: &str,
-        socket_mode: u32,
-        backlog: i32,
-    ) -> io::Result<Stat> {
+    fn publish(&self, socket: &OwnedFd, temporary: &str, target: &Target<'_>) -> io::Result<Stat> {
+        let handle = self.descriptor();
         // `bind` went by path, this goes by descriptor: it fails if the directory was replaced.
-        rustix::fs::chmodat(&self.handle, temporary, Mode::from_raw_mode(socket_mode), AtFlags::empty())?;
-        socket::listen(socket.as_fd(), backlog)?;
-        let stat = rustix::fs::statat(&self.handle, temporary, AtFlags::SYMLINK_NOFOLLOW)?;
-        rustix::fs::renameat(&self.handle, temporary, &self.handle, file_name)?;
+        rustix::fs::chmodat(handle, temporary, Mode::from_raw_mode(target.socket_mode), AtFlags::empty())?;
+        socket::listen(socket.as_fd(), target.backlog)?;
+        let stat = rustix::fs::statat(handle, temporary, AtFlags::SYMLINK_NOFOLLOW)?;
+        rustix::fs::renameat_with(handle, temporary, handle, target.file_name, target.rename)?;
         Ok(stat)
     }
 
-    /// `.NAME.PID.tmp`, with NAME cut so that the path fits a socket address.
-    fn temporary_name(&self, file_name: &str) -> io::Result<String> {
+    /// `.STEM.PID.tmp`, with STEM cut so that the path fits a socket address.
+    fn temporary_name(&self, stem: &str) -> io::Result<String> {
         let suffix = format!(".{}.tmp", process::pid());
-        let directory_bytes = self.directory.path().as_os_str().len();
+        let directory_bytes = self.path().as_os_str().len();
         let room = socket::path_bytes_max().checked_sub(directory_bytes + 2 + suffix.len());
         let room = room.ok_or(Errno::NAMETOOLONG)?;
-        let stem = &file_name[..file_name.floor_char_boundary(room)];
+        let stem = &stem[..stem.floor_char_boundary(room)];
         Ok(format!(".{stem}{suffix}"))
     }
 
@@ -153,7 +216,7 @@ impl<'a> DirectoryLock<'a> {
         if matches!(file_name, "" | "." | "..") || file_name.contains(['/', '\0']) {
             return Err(Errno::INVAL.into());
         }
-        let path = self.directory.path().join(file_name);
+        let path = self.path().join(file_name);
         if path.as_os_str().len() > socket::path_bytes_max() {
             return Err(Errno::NAMETOOLONG.into());
         }
@@ -161,7 +224,7 @@ impl<'a> DirectoryLock<'a> {
     }
 
     fn stat(&self, file_name: &str) -> io::Result<Option<Stat>> {
-        match rustix::fs::statat(&self.handle, file_name, AtFlags::SYMLINK_NOFOLLOW) {
+        match rustix::fs::statat(self.descriptor(), file_name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno.into()),
@@ -169,7 +232,7 @@ impl<'a> DirectoryLock<'a> {
     }
 
     fn remove(&self, file_name: &str) -> io::Result<()> {
-        match rustix::fs::unlinkat(&self.handle, file_name, AtFlags::empty()) {
+        match rustix::fs::unlinkat(self.descriptor(), file_name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -195,9 +258,29 @@ fn foreign_kind(stat: &Stat) -> Option<&'static str> {
     }
 }
 
-/// Names that this module makes: `NAME.sock` and `.NAME.PID.tmp`.
-fn is_ringway_name(name: &str) -> bool {
-    name.ends_with(".sock") || (name.starts_with('.') && name.ends_with(".tmp"))
+/// Makes the end of a name that nobody else has: 8 characters of `a-z2-7`.
+pub(crate) fn fresh_token() -> String {
+    let bits = process::random_u64();
+    (0..TOKEN_BYTES).map(|index| char::from(TOKEN_ALPHABET[(bits >> (5 * index)) as usize % 32])).collect()
 }
 
-const SWEEP_ENTRIES_MAX: usize = 4096;
+/// Says whether this is what [`fresh_token`] makes.
+pub(crate) fn is_token(text: &str) -> bool {
+    text.len() == TOKEN_BYTES && text.bytes().all(|byte| TOKEN_ALPHABET.contains(&byte))
+}
+
+/// Names that ringway makes: `NAME.sock`, `NAME.route`, `NAME.route.TOKEN`, `NAME.channel.TOKEN` and `.NAME.PID.tmp`.
+fn is_ringway_name(name: &str) -> bool {
+    let is_member = || {
+        let parts = name.rsplit_once('.').filter(|(_, token)| is_token(token));
+        parts.is_some_and(|(stem, _)| stem.ends_with(".route") || stem.ends_with(".channel"))
+    };
+    let is_temporary = || name.starts_with('.') && name.ends_with(".tmp");
+    name.ends_with(".sock") || name.ends_with(".route") || is_temporary() || is_member()
+}
+
+const TOKEN_BYTES: usize = 8;
+const TOKEN_ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+const ENTRIES_MAX: usize = 65_536;
+/// How often a name may be swept away while it is being bound; once is rare.
+const BIND_ATTEMPTS: usize = 4;

@@ -1,12 +1,15 @@
 //! Facts about the running process.
 #![allow(unsafe_code)]
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::SystemTime;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit};
+use rustix::rand::GetRandomFlags;
 
 /// Process id in our pid namespace. For people and logs; never an identity.
 pub(crate) fn pid() -> u32 {
@@ -35,6 +38,18 @@ pub(crate) fn start_time() -> u64 {
     // Release: pairs with the Acquire load above; publishes `START_TIME`.
     START_TIME_OF.store(own, Ordering::Release);
     ticks
+}
+
+/// Returns a number that nobody else has and nobody can guess.
+///
+/// Where a sandbox denies that, it is only one that nobody else has.
+pub(crate) fn random_u64() -> u64 {
+    let mut bytes = [0; 8];
+    match retry_on_intr(|| rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())) {
+        Ok(8) => u64::from_ne_bytes(bytes),
+        // The keys alone would be the same in a child made by fork.
+        _ => RandomState::new().hash_one((pid(), SystemTime::now())),
+    }
 }
 
 /// Opens a descriptor that becomes readable when process `pid` ends.
@@ -97,6 +112,14 @@ mod tests {
     fn the_start_time_is_stable_and_not_zero() {
         assert_ne!(start_time(), 0);
         assert_eq!(start_time(), start_time());
+    }
+
+    #[test]
+    fn random_numbers_differ() {
+        let mut numbers: Vec<u64> = (0..1000).map(|_| random_u64()).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 1000);
     }
 
     #[test]

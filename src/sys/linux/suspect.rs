@@ -3,15 +3,13 @@
 //! A TCP socket with `SO_LINGER` and unsent bytes, a file of a file system in user space, or a Unix socket in whose
 //! queue such a descriptor lies: the last close of each waits. So what a peer sent is closed by a thread that nobody
 //! waits for, until it was looked at and found harmless.
-#![allow(unsafe_code)]
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use super::fork::ForkToken;
+use super::fork::PerProcess;
 use super::socket::{forget_linger, receive_with, set_pass_rights};
 
 /// A descriptor that came from a peer, or a socket that may hold some in its queue.
@@ -62,44 +60,26 @@ pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) -> bool {
     false
 }
 
-/// The closing thread of one process.
-struct Reaper {
-    owner: ForkToken,
-    queue: Sender<OwnedFd>,
-}
-
 fn reap(descriptor: OwnedFd) {
     // Without a thread the close happens here, as it always would without this module.
-    let Some(reaper) = reaper() else { return };
+    let Ok(queue) = REAPER.get_or_make(start_reaper) else { return };
     // The thread ends with the process only, so the queue is never closed.
-    let _ = reaper.queue.send(descriptor);
+    let _ = queue.send(descriptor);
 }
 
-fn reaper() -> Option<&'static Reaper> {
-    // Acquire: pairs with the Release half of the exchange below; the pointed-to value was written before.
-    let known = REAPER.load(Ordering::Acquire);
-    // SAFETY: a non-null pointer came from `Box::leak` below and is never freed or written again.
-    let known_reaper = unsafe { known.as_ref() };
-    if let Some(reaper) = known_reaper.filter(|reaper| reaper.owner.is_current()) {
-        return Some(reaper);
-    }
-    // The first time, and the first time after a fork, which does not copy threads.
+fn start_reaper() -> io::Result<Sender<OwnedFd>> {
     let (queue, descriptors) = channel::<OwnedFd>();
-    let owner = ForkToken::current().ok()?;
     let closing = move || {
         for descriptor in descriptors {
             forget_linger(descriptor.as_fd());
             drop(descriptor);
         }
     };
-    thread::Builder::new().name("ringway-reaper".into()).spawn(closing).ok()?;
-    let fresh: &'static Reaper = Box::leak(Box::new(Reaper { owner, queue }));
-    // AcqRel: pairs with the Acquire load above. When another thread was faster, two reapers are as good as one.
-    let _ =
-        REAPER.compare_exchange(known, ptr::from_ref(fresh).cast_mut(), Ordering::AcqRel, Ordering::Relaxed);
-    Some(fresh)
+    thread::Builder::new().name("ringway-reaper".into()).spawn(closing)?;
+    Ok(queue)
 }
 
-static REAPER: AtomicPtr<Reaper> = AtomicPtr::new(ptr::null_mut());
+/// The queue of the thread that closes.
+static REAPER: PerProcess<Sender<OwnedFd>> = PerProcess::new();
 /// More reads than this of an honest queue are not needed: a doorbell is one byte, a read takes 256.
 const QUEUE_READS_MAX: usize = 16;

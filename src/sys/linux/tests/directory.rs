@@ -80,24 +80,24 @@ fn a_bound_name_is_alive_until_its_socket_closes() {
     let scratch = Scratch::new("life");
     let directory = Directory::open(&scratch.0, false, false).unwrap();
     let lock = directory.lock(PATIENCE).unwrap();
-    assert_eq!(lock.probe("a.sock").unwrap(), NameState::Free);
+    assert_eq!(directory.probe("a.sock").unwrap(), NameState::Free);
     let bound = lock.bind("a.sock", 0o600, 8).unwrap();
     assert_eq!(names_in(&scratch.0), ["a.sock"], "no temporary name is left");
     assert_eq!(mode_of(&scratch.0.join("a.sock")), 0o600);
-    assert_eq!(lock.probe("a.sock").unwrap(), NameState::Alive);
+    assert_eq!(directory.probe("a.sock").unwrap(), NameState::Alive);
     assert!(
         socket::accept(bound.socket.as_fd()).unwrap().is_none(),
         "the probe did not disturb the listener"
     );
     assert!(socket::connect_stream(&scratch.0.join("a.sock")).is_ok());
     drop(bound);
-    assert_eq!(lock.probe("a.sock").unwrap(), NameState::Dead);
+    assert_eq!(directory.probe("a.sock").unwrap(), NameState::Dead);
     let again = lock.bind("a.sock", 0o666, 8).unwrap();
     assert_eq!(mode_of(&scratch.0.join("a.sock")), 0o666);
-    assert_eq!(lock.probe("a.sock").unwrap(), NameState::Alive);
-    lock.unbind("a.sock", again.device, again.inode).unwrap();
-    assert_eq!(lock.probe("a.sock").unwrap(), NameState::Free);
-    lock.unbind("a.sock", again.device, again.inode).unwrap();
+    assert_eq!(directory.probe("a.sock").unwrap(), NameState::Alive);
+    directory.unbind("a.sock", &again).unwrap();
+    assert_eq!(directory.probe("a.sock").unwrap(), NameState::Free);
+    directory.unbind("a.sock", &again).unwrap();
 }
 
 #[test]
@@ -107,8 +107,8 @@ fn a_name_that_another_listener_took_over_is_not_unbound() {
     let lock = directory.lock(PATIENCE).unwrap();
     let first = lock.bind("a.sock", 0o600, 8).unwrap();
     let second = lock.bind("a.sock", 0o600, 8).unwrap();
-    lock.unbind("a.sock", first.device, first.inode).unwrap();
-    assert_eq!(lock.probe("a.sock").unwrap(), NameState::Alive);
+    directory.unbind("a.sock", &first).unwrap();
+    assert_eq!(directory.probe("a.sock").unwrap(), NameState::Alive);
     drop(second);
 }
 
@@ -129,10 +129,10 @@ fn squatters_are_named_and_left_alone() {
         ("dgram.sock", "a datagram socket"),
     ];
     for (name, kind) in expected {
-        assert_eq!(lock.probe(name).unwrap(), NameState::Foreign { kind });
+        assert_eq!(directory.probe(name).unwrap(), NameState::Foreign { kind });
     }
     assert!(lock.bind("dir.sock", 0o600, 8).is_err());
-    assert_eq!(lock.sweep(), 0);
+    assert_eq!(lock.sweep(usize::MAX), 0);
     assert_eq!(names_in(&scratch.0).len(), 4, "and no temporary name after the failed bind");
 }
 
@@ -148,8 +148,8 @@ fn a_socket_of_another_user_is_foreign() {
     leave_dead_socket(&scratch.0.join("a.sock"));
     std::os::unix::fs::chown(scratch.0.join("a.sock"), Some(4242), None).unwrap();
     let kind = "a socket of another user";
-    assert_eq!(lock.probe("a.sock").unwrap(), NameState::Foreign { kind });
-    assert_eq!(lock.sweep(), 0);
+    assert_eq!(directory.probe("a.sock").unwrap(), NameState::Foreign { kind });
+    assert_eq!(lock.sweep(usize::MAX), 0);
 }
 
 #[test]
@@ -164,12 +164,117 @@ fn a_sweep_removes_the_dead_only() {
         leave_dead_socket(&scratch.0.join(name));
     }
     fs::write(scratch.0.join("note.sock"), "").unwrap();
-    assert_eq!(lock.sweep(), 2);
+    assert_eq!(lock.sweep(usize::MAX), 2);
     let mut left = names_in(&scratch.0);
     left.sort();
     assert_eq!(left, [".half.77.tmp", "live.sock", "note.sock", "other.socket"]);
     drop((live, binding));
-    assert_eq!(lock.sweep(), 2);
+    assert_eq!(lock.sweep(usize::MAX), 2);
+}
+
+#[test]
+fn every_shape_of_name_is_swept_and_only_those() {
+    let _quiet = no_forks();
+    let scratch = Scratch::new("shapes");
+    let directory = Directory::open(&scratch.0, false, false).unwrap();
+    let ours = ["a.sock", "a.route", "a.route.abcdefgh", "a.channel.234567zz", ".a.1.tmp"];
+    let theirs = ["a.channel", "a.route.abcdefg", "a.route.ABCDEFGH", "a.route.abcdefg1", "a.other.abcdefgh"];
+    for name in ours.iter().chain(&theirs) {
+        leave_dead_socket(&scratch.0.join(name));
+    }
+    assert_eq!(directory.names().unwrap().len(), ours.len());
+    assert_eq!(directory.lock(PATIENCE).unwrap().sweep(usize::MAX), ours.len());
+    let mut left = names_in(&scratch.0);
+    left.sort();
+    let mut expected = theirs;
+    expected.sort_unstable();
+    assert_eq!(left, expected);
+}
+
+#[test]
+fn visitors_who_look_at_few_names_get_through_all_in_the_end() {
+    let _quiet = no_forks();
+    let scratch = Scratch::new("few");
+    let directory = Directory::open(&scratch.0, false, false).unwrap();
+    for _ in 0..40 {
+        leave_dead_socket(&scratch.0.join(format!("a.route.{}", fresh_token())));
+    }
+    let lock = directory.lock(PATIENCE).unwrap();
+    let visits = [lock.sweep(16), lock.sweep(16), lock.sweep(16)];
+    assert_eq!(visits, [16, 16, 8]);
+    assert_eq!(names_in(&scratch.0).len(), 0);
+}
+
+#[test]
+fn a_fresh_name_is_bound_without_the_lock_and_replaces_nothing() {
+    let _quiet = no_forks();
+    let scratch = Scratch::new("fresh");
+    let directory = Directory::open(&scratch.0, false, false).unwrap();
+    let lock = directory.lock(PATIENCE).unwrap();
+    let bound = directory.bind_fresh("a.route.abcdefgh", 0o600, 8).unwrap();
+    assert_eq!(names_in(&scratch.0), ["a.route.abcdefgh"], "no temporary name is left");
+    assert_eq!(mode_of(&scratch.0.join("a.route.abcdefgh")), 0o600);
+    let taken = directory.bind_fresh("a.route.abcdefgh", 0o600, 8).unwrap_err();
+    assert_eq!(taken.raw_os_error(), Some(libc::EEXIST));
+    assert_eq!(names_in(&scratch.0), ["a.route.abcdefgh"]);
+    assert!(!lock.remove_if_dead("a.route.abcdefgh").unwrap());
+    directory.unbind("a.route.abcdefgh", &bound).unwrap();
+    assert_eq!(names_in(&scratch.0).len(), 0);
+    drop(bound);
+    leave_dead_socket(&scratch.0.join("a.route.abcdefgh"));
+    assert!(lock.remove_if_dead("a.route.abcdefgh").unwrap());
+    assert!(!lock.remove_if_dead("a.route.abcdefgh").unwrap());
+}
+
+#[test]
+fn fresh_names_bound_side_by_side_under_sweeps_all_stand() {
+    let _quiet = no_forks();
+    let scratch = Scratch::new("side");
+    let directory = Directory::open(&scratch.0, false, false).unwrap();
+    let bound: Vec<_> = std::thread::scope(|scope| {
+        let bind = || {
+            let one = || directory.bind_fresh(&format!("a.channel.{}", fresh_token()), 0o600, 8).unwrap();
+            (0..50).map(|_| one()).collect::<Vec<_>>()
+        };
+        let binders: Vec<_> = (0..4).map(|_| scope.spawn(bind)).collect();
+        while !binders.iter().all(|binder| binder.is_finished()) {
+            // What is swept here is bound again by its owner.
+            directory.lock(PATIENCE).unwrap().sweep(usize::MAX);
+        }
+        binders.into_iter().flat_map(|binder| binder.join().unwrap()).collect()
+    });
+    assert_eq!(bound.len(), 200);
+    assert_eq!(directory.matching("a.channel.", "").unwrap().len(), 200);
+}
+
+#[test]
+fn the_members_of_one_name_are_listed_without_oneself() {
+    let scratch = Scratch::new("match");
+    let directory = Directory::open(&scratch.0, false, false).unwrap();
+    let names =
+        ["a.route", "a.route.abcdefgh", "a.route.bcdefghi", "ba.route.cdefghij", "a.channel.defghijk"];
+    let more = ["a.route.b.route.efghijkl", "a.sock"];
+    let bound: Vec<_> =
+        names.iter().chain(&more).map(|name| socket::bind_stream(&scratch.0.join(name))).collect();
+    let mut found = directory.matching("a.route.", "").unwrap();
+    found.sort();
+    assert_eq!(found, ["a.route.abcdefgh", "a.route.bcdefghi"]);
+    assert_eq!(directory.matching("a.route.", "a.route.abcdefgh").unwrap(), ["a.route.bcdefghi"]);
+    assert_eq!(directory.matching("a.route.b.route.", "").unwrap(), ["a.route.b.route.efghijkl"]);
+    assert_eq!(directory.names().unwrap().len(), 7);
+    drop(bound);
+}
+
+#[test]
+fn a_token_is_eight_characters_that_nobody_else_has() {
+    let mut tokens: Vec<String> = (0..1000).map(|_| fresh_token()).collect();
+    assert!(tokens.iter().all(|token| is_token(token)));
+    tokens.sort();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 1000);
+    for text in ["", "abcdefg", "abcdefghi", "abcdefg1", "abcdefg8", "Abcdefgh", "abcdefg."] {
+        assert!(!is_token(text), "{text}");
+    }
 }
 
 #[test]
@@ -190,7 +295,7 @@ fn names_that_leave_the_directory_or_the_address_are_refused() {
     let directory = Directory::open(&scratch.0, false, false).unwrap();
     let lock = directory.lock(PATIENCE).unwrap();
     for name in ["", ".", "..", "a/b", "a\0b"] {
-        assert_eq!(lock.probe(name).unwrap_err().raw_os_error(), Some(libc::EINVAL), "{name:?}");
+        assert_eq!(directory.probe(name).unwrap_err().raw_os_error(), Some(libc::EINVAL), "{name:?}");
     }
     let room = socket::path_bytes_max() - scratch.0.as_os_str().len() - 1;
     let longest = format!("{}.sock", "n".repeat(room - 5));

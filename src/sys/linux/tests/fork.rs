@@ -1,4 +1,4 @@
-use super::super::fork::ForkToken;
+use super::super::fork::{ForkToken, PerProcess};
 use super::super::memory::Mapping;
 use super::{holds_in_child, is_alone};
 
@@ -28,6 +28,41 @@ fn a_token_of_the_parent_is_never_current_in_descendants() {
     });
     assert!(held);
     assert!(parent.is_current(), "a child's tokens do not reach the parent");
+}
+
+#[test]
+fn what_a_process_has_one_of_is_made_once_and_anew_in_a_child() {
+    if !is_alone("sys::platform::tests::fork::what_a_process_has_one_of_is_made_once_and_anew_in_a_child") {
+        return;
+    }
+    static NUMBER: PerProcess<u64> = PerProcess::new();
+    assert_eq!(NUMBER.get(), None);
+    NUMBER.get_or_make(|| Err(std::io::ErrorKind::OutOfMemory.into())).unwrap_err();
+    assert_eq!(NUMBER.get_or_make(|| Ok(1)).unwrap(), &1);
+    assert_eq!(NUMBER.get_or_make(|| panic!("made twice")).unwrap(), &1);
+    let held = holds_in_child(|| {
+        let forgotten = NUMBER.get().is_none();
+        let anew = NUMBER.get_or_make(|| Ok(2)).unwrap() == &2;
+        let grandchild = holds_in_child(|| NUMBER.get_or_make(|| Ok(3)).unwrap() == &3);
+        forgotten && anew && grandchild && NUMBER.get() == Some(&2)
+    });
+    assert!(held);
+    assert_eq!(NUMBER.get(), Some(&1));
+}
+
+#[test]
+fn threads_that_make_it_at_the_same_time_get_the_same() {
+    static OWNER: PerProcess<std::thread::ThreadId> = PerProcess::new();
+    let barrier = std::sync::Barrier::new(8);
+    let got: Vec<_> = std::thread::scope(|scope| {
+        let make = || {
+            barrier.wait();
+            *OWNER.get_or_make(|| Ok(std::thread::current().id())).unwrap()
+        };
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(got.iter().all(|id| *id == got[0]));
 }
 
 #[test]
