@@ -23,8 +23,6 @@
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
 #[cfg(not(loom))]
-pub mod broadcast;
-#[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
 mod connection;
@@ -48,8 +46,6 @@ mod wait;
 
 #[cfg(all(feature = "tonic", not(loom)))]
 pub use self::tokio::tonic;
-#[cfg(not(loom))]
-pub use broadcast::{Channel, Route};
 #[cfg(not(loom))]
 pub use config::{Config, Profile};
 #[cfg(not(loom))]

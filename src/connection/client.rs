@@ -3,10 +3,11 @@
 use super::Connection;
 use super::endpoint::Endpoint;
 use super::name::Place;
-use super::setup::{Caller, Guest, Offer};
-use super::talk::Trouble;
+use super::setup::{Caller, Offer, welcome};
+use super::talk::{Talk, Trouble};
 use crate::config::Config;
 use crate::error::ConnectError;
+use crate::proto::handshake::Message;
 use crate::sys;
 use crate::wait::{WAKE_COST_GUESS, Wait};
 use std::io;
@@ -48,10 +49,10 @@ pub fn pair(config: &Config) -> Result<(Connection, Connection), ConnectError> {
     let deadline = Instant::now() + config.connect_timeout;
     let tables = Arc::new(Endpoint::new(1).map_err(os("create the endpoint segment"))?);
     let caller = Caller::hello(here, Offer::new(config)?, config, deadline)?;
-    let mut guest = Guest::new(there, deadline);
+    let mut talk = Talk::new(there, deadline);
     // Everything was written before it is read, so nothing is ever incomplete.
-    let (terms, files) = guest.read_hello()?.ok_or(ConnectError::Dropped)?;
-    let theirs = guest.welcome(terms, files, config, &tables, WAKE_COST_GUESS, &mut Vec::new())?;
+    let Some((Message::Hello(terms), files)) = talk.receive()? else { return Err(ConnectError::Dropped) };
+    let theirs = welcome(talk, terms, files, config, &tables, WAKE_COST_GUESS, &mut Vec::new())?;
     let ours = caller.read_answer(config)?.map_err(|_| ConnectError::Dropped)?;
     Ok((ours, theirs))
 }

@@ -4,10 +4,11 @@ use super::Connection;
 use super::doorway::Doorway;
 use super::endpoint::Endpoint;
 use super::name::Place;
-use super::setup::{Guest, create_segment};
-use super::talk::Trouble;
+use super::reception::{Reception, Visit};
+use super::setup::{create_segment, welcome};
 use crate::config::Config;
-use crate::error::{AcceptError, BindError};
+use crate::error::{AcceptError, BindError, Refusal};
+use crate::proto::handshake::Message;
 use crate::shm::{Own, Segment, SharedWord};
 use crate::sys;
 use crate::wait;
@@ -36,20 +37,12 @@ use std::time::{Duration, Instant};
 /// ```
 #[must_use]
 pub struct Listener {
-    doorway: Doorway,
+    reception: Reception,
     config: Config,
     tables: Arc<Endpoint>,
-    guests: Vec<Guest>,
-    /// What is waited for: the queue, and those who have not said hello.
-    epoll: sys::Epoll,
     wake_cost: Duration,
     /// Segments for the next clients, made ahead.
     warm: Vec<Segment>,
-    /// More may wait in the queue than were let in at once.
-    queue_left: bool,
-    /// Descriptors ran out: leave the queue alone until then.
-    resting_until: Option<Instant>,
-    refused: u64,
     /// Makes the set readable for a reactor when something must be done although nothing arrived.
     pub(super) timer: Option<sys::Timer>,
 }
@@ -97,7 +90,7 @@ impl Listener {
 
     /// Returns the path of the socket.
     pub fn path(&self) -> PathBuf {
-        self.doorway.path()
+        self.reception.doorway().path()
     }
 
     /// Returns how many connections of this listener exist now.
@@ -107,7 +100,7 @@ impl Listener {
 
     /// Returns how many clients were refused or gave up during their handshake.
     pub fn refused(&self) -> u64 {
-        self.refused
+        self.reception.refused()
     }
 
     fn accept_until(&mut self, deadline: Option<Instant>) -> Result<Connection, AcceptError> {
@@ -129,7 +122,7 @@ impl Listener {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         // Between two segments it looks whether somebody waits already.
         let timeout = if self.prepare() { left } else { Some(Duration::ZERO) };
-        let waited = self.epoll.wait(timeout).map(drop);
+        let waited = self.reception.set().wait(timeout).map(drop);
         waited.map_err(|source| AcceptError::Os { action: "wait for clients", source })
     }
 
@@ -149,32 +142,32 @@ impl Listener {
     }
 
     pub(super) fn check_owner(&self) -> Result<(), AcceptError> {
-        if self.doorway.is_ours() { Ok(()) } else { Err(AcceptError::Forked) }
+        if self.reception.doorway().is_ours() { Ok(()) } else { Err(AcceptError::Forked) }
     }
 
     /// Returns what is readable while there is something to [`drive`](Self::drive).
     pub(super) fn doorway(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
+        self.reception.set().as_fd()
     }
 
     /// Makes another descriptor of [`doorway`](Self::doorway).
     pub(super) fn share_set(&self) -> io::Result<sys::Epoll> {
-        self.epoll.share()
+        self.reception.set().share()
     }
 
     /// Ends waiting, too, when there is something to read here.
     pub(super) fn watch_outside(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.epoll.watch(fd, OUTSIDE)
+        self.reception.set().watch(fd, OUTSIDE)
     }
 
     /// Says whether somebody may wait in the queue who is no news to a reactor.
     pub(super) fn has_queue_left(&self) -> bool {
-        self.queue_left
+        self.reception.has_queue_left()
     }
 
     /// Returns when something must be done although nothing arrived.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.guests.iter().map(Guest::deadline).chain(self.resting_until).min()
+        self.reception.next_deadline()
     }
 
     /// Takes in who waits in the queue and goes on with every handshake; returns the first that is complete.
@@ -182,121 +175,21 @@ impl Listener {
         if let Some(timer) = &self.timer {
             timer.stop();
         }
-        self.let_in()?;
-        let now = Instant::now();
-        let mut index = 0;
-        while index < self.guests.len() {
-            if self.guests[index].is_expired(now) {
-                self.take_guest(index);
-                self.refused += 1;
+        for _ in 0..VISITS_AT_ONCE {
+            let Some(Visit { talk, message, files }) = self.reception.drive()? else { return Ok(None) };
+            let Message::Hello(terms) = message else {
+                talk.refuse(Refusal::Malformed);
+                self.reception.note_refused();
                 continue;
-            }
-            match self.guests[index].read_hello() {
-                Ok(None) => index += 1,
-                Ok(Some((terms, files))) => {
-                    let guest = self.take_guest(index);
-                    let Self { config, tables, wake_cost, warm, .. } = self;
-                    match guest.welcome(terms, files, config, tables, *wake_cost, warm) {
-                        Ok(connection) => return Ok(Some(connection)),
-                        Err(_) => self.refused += 1,
-                    }
-                }
-                Err(trouble) => {
-                    let guest = self.take_guest(index);
-                    self.refused += 1;
-                    if let Trouble::Unacceptable(refusal) = trouble {
-                        guest.refuse(refusal);
-                    }
-                }
+            };
+            let Self { config, tables, wake_cost, warm, .. } = self;
+            match welcome(talk, terms, files, config, tables, *wake_cost, warm) {
+                Ok(connection) => return Ok(Some(connection)),
+                Err(_) => self.reception.note_refused(),
             }
         }
+        self.reception.note_more();
         Ok(None)
-    }
-
-    /// Accepts the sockets in the queue, a bounded number at a time.
-    fn let_in(&mut self) -> Result<(), AcceptError> {
-        let now = Instant::now();
-        if self.resting_until.is_some_and(|until| now < until) {
-            return Ok(());
-        }
-        if self.resting_until.take().is_some() {
-            self.mute_queue(false)?;
-        }
-        self.queue_left = false;
-        for _ in 0..LET_IN_AT_ONCE {
-            if !self.has_room(now)? {
-                return Ok(());
-            }
-            match sys::accept(self.socket()) {
-                Ok(None) => return Ok(()),
-                Ok(Some(socket)) => {
-                    let guest = Guest::new(socket, now + self.config.handshake_timeout);
-                    self.limit_half_open(guest.uid(), now);
-                    if self.epoll.watch(guest.socket(), GUEST).is_err() {
-                        // The user has no watches left. This client tries again, as after any hang-up.
-                        self.refused += 1;
-                        return self.rest_until(now + DESCRIPTOR_REST);
-                    }
-                    self.guests.push(guest);
-                }
-                Err(error) if sys::is_out_of_descriptors(&error) => {
-                    return self.rest_until(now + DESCRIPTOR_REST);
-                }
-                Err(source) => return Err(AcceptError::Os { action: "accept a client", source }),
-            }
-        }
-        self.queue_left = true;
-        Ok(())
-    }
-
-    /// Says whether one more may come in: there is a place, or somebody who had time enough to say hello can go for it.
-    fn has_room(&mut self, now: Instant) -> Result<bool, AcceptError> {
-        let room = self.guests.len() < HALF_OPEN_MAX || self.turn_out(None, now);
-        if !room {
-            // They wait in the kernel's queue, which nobody can be turned out of.
-            self.rest_until(now + HELLO_GRACE)?;
-        }
-        Ok(room)
-    }
-
-    /// Keeps one user from taking all places.
-    fn limit_half_open(&mut self, uid: u32, now: Instant) {
-        let of_uid = self.guests.iter().filter(|guest| guest.uid() == uid).count();
-        if of_uid >= HALF_OPEN_PER_UID_MAX {
-            self.turn_out(Some(uid), now);
-        }
-    }
-
-    /// Turns out the oldest half-open handshake, of one user or of all, if it had time enough: an honest client says
-    /// hello within microseconds after it was scheduled.
-    fn turn_out(&mut self, uid: Option<u32>, now: Instant) -> bool {
-        let candidates =
-            self.guests.iter().enumerate().filter(|(_, guest)| uid.is_none_or(|uid| guest.uid() == uid));
-        let oldest = candidates.min_by_key(|(_, guest)| guest.deadline());
-        let patience_left = self.config.handshake_timeout.saturating_sub(HELLO_GRACE);
-        let Some((index, _)) = oldest.filter(|(_, guest)| guest.deadline() <= now + patience_left) else {
-            return false;
-        };
-        self.take_guest(index);
-        self.refused += 1;
-        true
-    }
-
-    fn take_guest(&mut self, index: usize) -> Guest {
-        let guest = self.guests.swap_remove(index);
-        self.epoll.unwatch(guest.socket());
-        guest
-    }
-
-    /// Leaves the queue alone until then.
-    fn rest_until(&mut self, until: Instant) -> Result<(), AcceptError> {
-        self.resting_until = Some(until);
-        self.mute_queue(true)
-    }
-
-    fn mute_queue(&self, muted: bool) -> Result<(), AcceptError> {
-        let changed = self.epoll.mute(self.socket(), QUEUE, muted);
-        changed.map_err(|source| AcceptError::Os { action: "watch the queue of clients", source })
     }
 
     /// Leaves it to others to touch the segments, on processors nearer to their use; says whether anything is to be touched.
@@ -306,8 +199,7 @@ impl Listener {
 
     /// Leaves the queue alone for a moment: something failed there.
     pub(super) fn back_off(&mut self) {
-        // If not even that goes, the queue is looked at again at once.
-        let _ = self.rest_until(Instant::now() + DESCRIPTOR_REST);
+        self.reception.back_off();
     }
 
     pub(super) fn tables(&self) -> Arc<Endpoint> {
@@ -324,10 +216,6 @@ impl Listener {
 
     pub(super) fn wake_cost(&self) -> Duration {
         self.wake_cost
-    }
-
-    fn socket(&self) -> BorrowedFd<'_> {
-        self.doorway.socket()
     }
 }
 
@@ -352,21 +240,15 @@ impl Config {
         let tables = Endpoint::new(self.reserve_descriptors()?)
             .map_err(|error| os("create the endpoint segment for", error))?;
         let wake_cost = wait::measure_wake_cost();
-        let epoll = sys::Epoll::new().map_err(|error| os("make the set of descriptors for", error))?;
         let doorway = Doorway::open(self, place)?;
-        let watched = epoll.watch(doorway.socket(), QUEUE);
-        watched.map_err(|error| os("watch", error))?;
+        let reception =
+            Reception::new(doorway, self.handshake_timeout).map_err(|error| os("watch", error))?;
         Ok(Listener {
-            doorway,
+            reception,
             config: self.clone(),
             tables: Arc::new(tables),
-            guests: Vec::new(),
-            epoll,
             wake_cost,
             warm: Vec::new(),
-            queue_left: false,
-            resting_until: None,
-            refused: 0,
             timer: None,
         })
     }
@@ -401,16 +283,7 @@ impl Iterator for Incoming<'_> {
     }
 }
 
-/// Numbers in the set of descriptors.
-const QUEUE: u64 = 0;
-const GUEST: u64 = 1;
+/// Number in the set of descriptors; the reception has those below.
 const OUTSIDE: u64 = 2;
-/// Handshakes that may be under way at one time: in all, and of one user.
-const HALF_OPEN_MAX: usize = 256;
-const HALF_OPEN_PER_UID_MAX: usize = 192;
-/// How long a client certainly has for its hello, however many others there are.
-const HELLO_GRACE: Duration = Duration::from_millis(10);
-/// Well below the limits above, so that who was let in is heard before the next are.
-const LET_IN_AT_ONCE: usize = 16;
-/// How long to leave the queue alone when the process has no descriptors left.
-const DESCRIPTOR_REST: Duration = Duration::from_millis(10);
+/// Handshakes that one call completes at most without success.
+const VISITS_AT_ONCE: usize = 64;

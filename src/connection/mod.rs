@@ -17,6 +17,7 @@ mod patience;
 mod pool;
 mod readiness;
 mod receiver;
+mod reception;
 mod roster;
 mod seat;
 mod sender;

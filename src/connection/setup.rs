@@ -28,13 +28,6 @@ pub(super) struct Caller {
     barrier: bool,
 }
 
-/// A socket that was accepted and has not said hello yet.
-pub(super) struct Guest {
-    talk: Talk,
-    /// User that connected: for fairness among those who have not said hello. Admission goes by the hello.
-    uid: u32,
-}
-
 /// What both sides know when the connection is made.
 struct Agreed {
     space: OwnedFd,
@@ -139,121 +132,83 @@ impl Caller {
     }
 }
 
-impl Guest {
-    /// Takes an accepted socket.
-    pub(super) fn new(socket: OwnedFd, deadline: Instant) -> Self {
-        let uid = sys::socket_credentials(socket.as_fd()).map_or(u32::MAX, |cred| cred.uid);
-        Self { talk: Talk::new(socket, deadline), uid }
-    }
-
-    pub(super) fn uid(&self) -> u32 {
-        self.uid
-    }
-
-    pub(super) fn socket(&self) -> BorrowedFd<'_> {
-        self.talk.socket()
-    }
-
-    pub(super) fn deadline(&self) -> Instant {
-        self.talk.deadline()
-    }
-
-    pub(super) fn is_expired(&self, now: Instant) -> bool {
-        self.talk.is_expired(now)
-    }
-
-    /// Reads on; `None` while the hello is incomplete.
-    pub(super) fn read_hello(&mut self) -> Result<Option<(Terms, Vec<Suspect>)>, Trouble> {
-        match self.talk.receive()? {
-            None => Ok(None),
-            Some((Message::Hello(terms), files)) => Ok(Some((terms, files))),
-            Some(_) => Err(Refusal::Malformed.into()),
-        }
-    }
-
-    /// Says why not, as far as the other side listens, and hangs up.
-    pub(super) fn refuse(self, refusal: Refusal) {
-        self.talk.refuse(refusal);
-    }
-
-    /// Checks who says hello and what came with it, and answers with our own segment: a `warm` one if there is one.
-    pub(super) fn welcome(
-        mut self,
-        terms: Terms,
-        files: Vec<Suspect>,
-        config: &Config,
-        tables: &Arc<Endpoint>,
-        wake_cost: Duration,
-        warm: &mut Vec<Segment>,
-    ) -> Result<Connection, Trouble> {
-        crash::point("handshake.hello_received");
-        match self.prepare(terms, files, config, tables, wake_cost, warm) {
-            Ok((agreed, welcome)) => {
-                let files = [agreed.own.file(), tables.file()];
-                if let Err(trouble) = self.talk.send(&welcome, &files) {
-                    agreed.slot.clear();
-                    return Err(trouble);
-                }
-                crash::point("handshake.welcome_sent");
-                agreed.connect(self.talk.into_socket(), config)
+/// Checks who says hello and what came with it, and answers with our own segment: a `warm` one if there is one.
+pub(super) fn welcome(
+    mut talk: Talk,
+    terms: Terms,
+    files: Vec<Suspect>,
+    config: &Config,
+    tables: &Arc<Endpoint>,
+    wake_cost: Duration,
+    warm: &mut Vec<Segment>,
+) -> Result<Connection, Trouble> {
+    crash::point("handshake.hello_received");
+    match prepare(&mut talk, terms, files, config, tables, wake_cost, warm) {
+        Ok((agreed, welcome)) => {
+            let files = [agreed.own.file(), tables.file()];
+            if let Err(trouble) = talk.send(&welcome, &files) {
+                agreed.slot.clear();
+                return Err(trouble);
             }
-            Err(Trouble::Unacceptable(refusal)) => {
-                self.refuse(refusal);
-                Err(Trouble::Unacceptable(refusal))
-            }
-            Err(trouble) => {
-                self.refuse(Refusal::Resources);
-                Err(trouble)
-            }
+            crash::point("handshake.welcome_sent");
+            agreed.connect(talk.into_socket(), config)
+        }
+        Err(Trouble::Unacceptable(refusal)) => {
+            talk.refuse(refusal);
+            Err(Trouble::Unacceptable(refusal))
+        }
+        Err(trouble) => {
+            talk.refuse(Refusal::Resources);
+            Err(trouble)
         }
     }
+}
 
-    fn prepare(
-        &mut self,
-        terms: Terms,
-        files: Vec<Suspect>,
-        config: &Config,
-        tables: &Arc<Endpoint>,
-        wake_cost: Duration,
-        warm: &mut Vec<Segment>,
-    ) -> Result<(Agreed, Message), Trouble> {
-        let sender = self.talk.admitted(config)?;
-        if terms.purpose != Purpose::Connection {
-            return Err(Refusal::Purpose.into());
-        }
-        let [segment, space] = exactly(files)?;
-        let stream = sys::is_stream_socket(space.as_fd()).unwrap_or(false);
-        // Nobody has anything to say on either socket before the welcome.
-        if !stream || ![space.as_fd(), self.talk.socket()].into_iter().all(sys::refuse_descriptors) {
-            return Err(Refusal::Descriptors.into());
-        }
-        let theirs = map_peer(segment, &terms, config)?;
-        let ticket: Ticket = tables
-            .admit(sender.uid, config.ring_bytes + terms.ring_bytes, quota(config))
-            .ok_or(Refusal::Limit)?;
-        let own = warm.pop().map_or_else(|| create_segment(config), Ok)?;
-        crash::point("handshake.segment_created");
-        let barrier =
-            terms.barrier && config.wants_barrier() && sender.uid == sys::uid() && sys::register_barrier();
-        let wake_cost_ns = wake_cost.as_nanos().try_into().unwrap_or(u32::MAX);
-        let welcome = Message::Welcome(self::terms(config, barrier, tables.slots() as u32, wake_cost_ns));
-        let slot = ticket.slot(sender.pid).map_err(|error| Trouble::Os("make a statistics slot", error))?;
-        let pidfd = self.talk.take_pidfd();
-        let agreed = Agreed {
-            space: space.into_trusted(),
-            pidfd,
-            peer: PeerCred { pid: sender.pid, uid: sender.uid, gid: sender.gid },
-            own,
-            theirs,
-            their_terms: terms,
-            barrier: if barrier { Barrier::Expedited } else { Barrier::Fence },
-            wake_cost,
-            lines: None,
-            slot,
-            ticket: Some(Box::new(ticket)),
-        };
-        Ok((agreed, welcome))
+fn prepare(
+    talk: &mut Talk,
+    terms: Terms,
+    files: Vec<Suspect>,
+    config: &Config,
+    tables: &Arc<Endpoint>,
+    wake_cost: Duration,
+    warm: &mut Vec<Segment>,
+) -> Result<(Agreed, Message), Trouble> {
+    let sender = talk.admitted(config)?;
+    if terms.purpose != Purpose::Connection {
+        return Err(Refusal::Purpose.into());
     }
+    let [segment, space] = exactly(files)?;
+    let stream = sys::is_stream_socket(space.as_fd()).unwrap_or(false);
+    // Nobody has anything to say on either socket before the welcome.
+    if !stream || ![space.as_fd(), talk.socket()].into_iter().all(sys::refuse_descriptors) {
+        return Err(Refusal::Descriptors.into());
+    }
+    let theirs = map_peer(segment, &terms, config)?;
+    let ticket: Ticket = tables
+        .admit(sender.uid, config.ring_bytes + terms.ring_bytes, quota(config))
+        .ok_or(Refusal::Limit)?;
+    let own = warm.pop().map_or_else(|| create_segment(config), Ok)?;
+    crash::point("handshake.segment_created");
+    let barrier =
+        terms.barrier && config.wants_barrier() && sender.uid == sys::uid() && sys::register_barrier();
+    let wake_cost_ns = wake_cost.as_nanos().try_into().unwrap_or(u32::MAX);
+    let welcome = Message::Welcome(self::terms(config, barrier, tables.slots() as u32, wake_cost_ns));
+    let slot = ticket.slot(sender.pid).map_err(|error| Trouble::Os("make a statistics slot", error))?;
+    let pidfd = talk.take_pidfd();
+    let agreed = Agreed {
+        space: space.into_trusted(),
+        pidfd,
+        peer: PeerCred { pid: sender.pid, uid: sender.uid, gid: sender.gid },
+        own,
+        theirs,
+        their_terms: terms,
+        barrier: if barrier { Barrier::Expedited } else { Barrier::Fence },
+        wake_cost,
+        lines: None,
+        slot,
+        ticket: Some(Box::new(ticket)),
+    };
+    Ok((agreed, welcome))
 }
 
 impl Agreed {
