@@ -8,6 +8,7 @@ use super::setup::{Guest, create_segment};
 use super::talk::Trouble;
 use crate::config::Config;
 use crate::error::{AcceptError, BindError};
+use crate::proto::handshake::Purpose;
 use crate::shm::{Own, Segment, SharedWord};
 use crate::sys;
 use crate::wait;
@@ -193,6 +194,10 @@ impl Listener {
             }
             match self.guests[index].read_hello() {
                 Ok(None) => index += 1,
+                Ok(Some((terms, _))) if terms.purpose == Purpose::Monitor => {
+                    let guest = self.take_guest(index);
+                    self.refused += u64::from(guest.show(&self.config, &self.tables).is_err());
+                }
                 Ok(Some((terms, files))) => {
                     let guest = self.take_guest(index);
                     let Self { config, tables, wake_cost, warm, .. } = self;

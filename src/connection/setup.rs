@@ -176,6 +176,11 @@ impl Guest {
         self.talk.refuse(refusal);
     }
 
+    /// Shows a monitor what it asked for, and hangs up.
+    pub(super) fn show(self, config: &Config, tables: &Endpoint) -> Result<(), Trouble> {
+        tables.show(self.talk, config)
+    }
+
     /// Checks who says hello and what came with it, and answers with our own segment: a `warm` one if there is one.
     pub(super) fn welcome(
         mut self,
