@@ -67,6 +67,19 @@ pub(crate) struct ReaderCounters {
     pub(crate) joined_at: Counter,
 }
 
+/// What a slot is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SlotKind {
+    /// A connection.
+    Connection = 0,
+    /// The sender or receiver of a route or channel that owns the table: its position, and its sums.
+    Itself = 1,
+    /// Somebody who reads its ring.
+    Reader = 2,
+    /// A sender whose ring it reads.
+    Source = 3,
+}
+
 /// The slot of one connection, for reading and for handing out its counters.
 pub(crate) struct Slot {
     words: Box<dyn Fn(usize) -> SharedWord<Own> + Send + Sync>,
@@ -86,6 +99,11 @@ impl Slot {
         (slot.words)(slot::PEER_UID).store_relaxed(peer_uid.into());
         (slot.words)(slot::CONNECTION).store_relaxed(connection);
         slot
+    }
+
+    /// Says what it is of; a fresh one is of a connection.
+    pub(crate) fn set_kind(&self, kind: SlotKind) {
+        (self.words)(slot::KIND).store_relaxed(kind as u64);
     }
 
     /// Hands out the counters of the sending thread. Once: each word has one writer.

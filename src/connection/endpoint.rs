@@ -1,6 +1,9 @@
 //! The tables of a listening process: slots for statistics, lines for workers, and who is connected.
 
+use super::talk::{Talk, Trouble};
+use crate::config::Config;
 use crate::metrics::{Slot, Stats};
+use crate::proto::handshake::{Message, Purpose, Terms};
 use crate::shm::layout::{self, endpoint};
 use crate::shm::{Own, Segment, SharedWord};
 use std::collections::HashMap;
@@ -9,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The endpoint segment of a listener and what stands in it.
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     segment: Segment,
     slots: usize,
     admitted: Mutex<Admitted>,
@@ -35,14 +38,14 @@ struct Share {
 
 /// What connections may have beside their places.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Quota {
-    pub(super) connections_per_uid_max: usize,
-    pub(super) bytes_max: u64,
-    pub(super) bytes_per_uid_max: u64,
+pub(crate) struct Quota {
+    pub(crate) connections_per_uid_max: usize,
+    pub(crate) bytes_max: u64,
+    pub(crate) bytes_per_uid_max: u64,
 }
 
 /// The place of one connection; dropping it gives the place back.
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     endpoint: Arc<Endpoint>,
     uid: u32,
     bytes: u64,
@@ -52,12 +55,12 @@ pub(super) struct Ticket {
 
 impl Endpoint {
     /// Creates the segment for at most `slots` connections. Its pages are touched only as slots are used.
-    pub(super) fn new(slots: usize) -> io::Result<Self> {
+    pub(crate) fn new(slots: usize) -> io::Result<Self> {
         Ok(Self { segment: Segment::endpoint(slots)?, slots, admitted: Mutex::default() })
     }
 
     /// Gives a connection of user `uid`, whose two rings have `bytes`, a place, if there is one: in all, and for this user.
-    pub(super) fn admit(self: &Arc<Self>, uid: u32, bytes: u64, quota: Quota) -> Option<Ticket> {
+    pub(crate) fn admit(self: &Arc<Self>, uid: u32, bytes: u64, quota: Quota) -> Option<Ticket> {
         let mut admitted = self.admitted();
         let share = admitted.by_uid.get(&uid);
         let (connections, of_uid) = share.map_or((0, 0), |share| (share.connections, share.bytes));
@@ -85,7 +88,7 @@ impl Endpoint {
     }
 
     /// Gives out the line of a worker that will sleep for several connections; `None` when all are taken.
-    pub(super) fn worker_line(&self) -> Option<(u64, SharedWord<Own>)> {
+    pub(crate) fn worker_line(&self) -> Option<(u64, SharedWord<Own>)> {
         let mut admitted = self.admitted();
         let number = admitted.workers;
         if number as usize >= endpoint::WORKERS_MAX {
@@ -96,12 +99,12 @@ impl Endpoint {
     }
 
     /// Returns how many connections there are now.
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.admitted().by_uid.values().map(|share| share.connections).sum()
     }
 
     /// Adds what all connections of now have done to `sum`.
-    pub(super) fn add_to(&self, sum: &mut Stats) {
+    pub(crate) fn add_to(&self, sum: &mut Stats) {
         // Held while reading, so that no slot passes to another connection meanwhile.
         let admitted = self.admitted();
         for slot in 0..admitted.slots_used {
@@ -109,12 +112,22 @@ impl Endpoint {
         }
     }
 
+    /// Shows the tables to a monitor that said hello, if its user may see them, and hangs up.
+    pub(crate) fn show(&self, talk: Talk, config: &Config) -> Result<(), Trouble> {
+        if let Err(refusal) = talk.admitted(config) {
+            talk.refuse(refusal);
+            return Err(refusal.into());
+        }
+        let terms = Terms { endpoint_slots: self.slots as u32, ..Terms::new(Purpose::Monitor) };
+        talk.send(&Message::Welcome(terms), &[self.file()])
+    }
+
     /// Returns the number of slots, which says how large the segment is.
-    pub(super) fn slots(&self) -> usize {
+    pub(crate) fn slots(&self) -> usize {
         self.slots
     }
 
-    pub(super) fn file(&self) -> BorrowedFd<'_> {
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
         self.segment.file()
     }
 
@@ -125,7 +138,7 @@ impl Endpoint {
 
 impl Ticket {
     /// Makes the statistics slot of this connection.
-    pub(super) fn slot(&self, peer_pid: u32) -> io::Result<Slot> {
+    pub(crate) fn slot(&self, peer_pid: u32) -> io::Result<Slot> {
         let start = slot_offset(self.slot);
         // The first touch of a page: without memory behind it that would be a signal.
         self.endpoint.segment.allocate(start as u64, endpoint::SLOT_BYTES as u64)?;
@@ -153,7 +166,7 @@ fn slot_offset(slot: usize) -> usize {
 }
 
 /// Returns where the line of a worker begins.
-pub(super) const fn worker_line_offset(number: u64) -> usize {
+pub(crate) const fn worker_line_offset(number: u64) -> usize {
     endpoint::WORKER_LINES + number as usize * layout::LINE_BYTES
 }
 

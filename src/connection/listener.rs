@@ -8,7 +8,7 @@ use super::reception::{Reception, Visit};
 use super::setup::{create_segment, welcome};
 use crate::config::Config;
 use crate::error::{AcceptError, BindError, Refusal};
-use crate::proto::handshake::Message;
+use crate::proto::handshake::{Message, Purpose};
 use crate::shm::{Own, Segment, SharedWord};
 use crate::sys;
 use crate::wait;
@@ -177,15 +177,22 @@ impl Listener {
         }
         for _ in 0..VISITS_AT_ONCE {
             let Some(Visit { talk, message, files }) = self.reception.drive()? else { return Ok(None) };
-            let Message::Hello(terms) = message else {
-                talk.refuse(Refusal::Malformed);
-                self.reception.note_refused();
-                continue;
+            let Self { reception, config, tables, wake_cost, warm, .. } = self;
+            let told = match message {
+                Message::Hello(terms) if terms.purpose == Purpose::Monitor => tables.show(talk, config),
+                Message::Hello(terms) => {
+                    match welcome(talk, terms, files, config, tables, *wake_cost, warm) {
+                        Ok(connection) => return Ok(Some(connection)),
+                        Err(trouble) => Err(trouble),
+                    }
+                }
+                _ => {
+                    talk.refuse(Refusal::Malformed);
+                    Err(Refusal::Malformed.into())
+                }
             };
-            let Self { config, tables, wake_cost, warm, .. } = self;
-            match welcome(talk, terms, files, config, tables, *wake_cost, warm) {
-                Ok(connection) => return Ok(Some(connection)),
-                Err(_) => self.reception.note_refused(),
+            if told.is_err() {
+                reception.note_refused();
             }
         }
         self.reception.note_more();

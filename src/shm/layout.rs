@@ -125,6 +125,9 @@ pub(crate) mod slot {
     pub(crate) const CONSUMED: usize = 0x18;
     /// Position at which it joined.
     pub(crate) const JOINED_AT: usize = 0x20;
+    /// What the slot is of: 0 a connection, 1 the sender or receiver itself, 2 a reader of its ring, 3 a sender that it
+    /// reads.
+    pub(crate) const KIND: usize = 0x28;
 
     pub(crate) const SENT_MESSAGES: usize = 0x80;
     pub(crate) const SENT_BYTES: usize = 0x88;
@@ -185,10 +188,10 @@ const _: () = {
     assert!(line(consumer::CONSUMED) == 2 && line(sleep::DATA) == 3 && line(sleep::SPACE) == 4);
     assert!(HEADER_BYTES.is_multiple_of(LINE_BYTES) && endpoint::SLOT_TABLE.is_multiple_of(LINE_BYTES));
     assert!(OWN_SLOT.is_multiple_of(LINE_BYTES) && OWN_SLOT + endpoint::SLOT_BYTES <= HEADER_BYTES);
-    assert!(slot::JOINED_AT < slot::CONNECTION + slot::LINE_USED);
+    assert!(slot::KIND < slot::CONNECTION + slot::LINE_USED);
     assert!(slot::CUT < slot::SENT_MESSAGES + slot::LINE_USED);
     assert!(slot::LAGGED_MESSAGES < slot::RECEIVED_MESSAGES + slot::LINE_USED);
-    assert!(line(slot::CONNECTION) == 0 && line(slot::JOINED_AT) == 0);
+    assert!(line(slot::CONNECTION) == 0 && line(slot::KIND) == 0);
     assert!(line(slot::SENT_MESSAGES) == 1 && line(slot::CUT) == 1);
     assert!(line(slot::RECEIVED_MESSAGES) == 2 && line(slot::LAGGED_MESSAGES) == 2);
 };
