@@ -23,6 +23,10 @@
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
 #[cfg(not(loom))]
+pub mod broadcast;
+#[cfg(not(loom))]
+mod channel;
+#[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
 mod connection;
@@ -34,6 +38,8 @@ mod primitive;
 #[cfg(not(loom))]
 mod proto;
 mod ring;
+#[cfg(not(loom))]
+mod route;
 #[cfg(all(feature = "rpc", not(loom)))]
 pub mod rpc;
 mod shm;
@@ -47,6 +53,8 @@ mod wait;
 #[cfg(all(feature = "tonic", not(loom)))]
 pub use self::tokio::tonic;
 #[cfg(not(loom))]
+pub use channel::Channel;
+#[cfg(not(loom))]
 pub use config::{Config, Profile};
 #[cfg(not(loom))]
 pub use connection::{
@@ -59,6 +67,8 @@ pub use crash::POINTS as CRASH_POINTS;
 pub use error::*;
 #[cfg(not(loom))]
 pub use metrics::Stats;
+#[cfg(not(loom))]
+pub use route::Route;
 #[cfg(not(loom))]
 pub use sys::{Platform, allowed_cpus, pin_current_thread, platform, raise_descriptor_limit};
 #[cfg(not(loom))]

@@ -1,7 +1,6 @@
 //! One subscription, as either side sees it: a socket that rings and tells of the end.
 
 use crate::connection::PeerCred;
-use crate::error::CloseReason;
 use crate::sys;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -53,15 +52,19 @@ impl Link {
         sys::shut_down(self.socket());
     }
 
-    /// Says why the peer hung up, from what it said last and from whether it had said before that it would.
-    pub(super) fn reason(&self, closed: bool) -> CloseReason {
-        let last = sys::last_words(self.socket());
-        if last == Some(Farewell::TooSlow as u8) {
-            CloseReason::TooSlow
-        } else if last == Some(Farewell::Disconnected as u8) || closed {
-            CloseReason::PeerClosed
-        } else {
-            CloseReason::PeerDied { pid: self.cred.pid }
+    /// Returns what the peer said last before it hung up.
+    pub(super) fn farewell(&self) -> Farewell {
+        sys::last_words(self.socket()).map_or(Farewell::Ring, Farewell::of)
+    }
+}
+
+impl Farewell {
+    /// Reads a byte that came; whatever has no meaning is a ring.
+    pub(super) fn of(byte: u8) -> Self {
+        match byte {
+            2 => Self::TooSlow,
+            3 => Self::Disconnected,
+            _ => Self::Ring,
         }
     }
 }

@@ -13,7 +13,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(number: u64, cred: PeerCred) -> Self {
+    pub(super) const fn new(number: u64, cred: PeerCred) -> Self {
         Self { number, cred }
     }
 

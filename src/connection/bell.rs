@@ -22,7 +22,7 @@ struct Shared {
 }
 
 impl Bell {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let (alarm, owner) = (sys::Alarm::new()?, sys::ForkToken::current()?);
         Ok(Self { shared: Arc::new(Shared { state: BellState::new(), alarm, owner }) })
     }
@@ -39,26 +39,26 @@ impl Bell {
 
     /// Says whether it was rung since the last answer: a hint, without order.
     #[inline(always)]
-    pub(super) fn is_rung(&self) -> bool {
+    pub(crate) fn is_rung(&self) -> bool {
         self.shared.state.is_rung()
     }
 
     /// Says that the owner is about to sleep; `false`: it was rung, so it must not.
-    pub(super) fn doze(&self) -> bool {
+    pub(crate) fn doze(&self) -> bool {
         self.shared.state.doze()
     }
 
     /// Says that the owner is awake; `true`: it was rung since the last answer.
-    pub(super) fn answer(&self) -> bool {
+    pub(crate) fn answer(&self) -> bool {
         self.shared.state.answer()
     }
 
     /// Silences what woke the owner.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.shared.alarm.clear();
     }
 
-    pub(super) fn alarm(&self) -> BorrowedFd<'_> {
+    pub(crate) fn alarm(&self) -> BorrowedFd<'_> {
         self.shared.alarm.as_fd()
     }
 }

@@ -68,6 +68,13 @@ impl Doorway {
 
 impl Drop for Doorway {
     fn drop(&mut self) {
+        self.unbind();
+    }
+}
+
+impl Doorway {
+    /// Gives the name up; nobody finds us from now on. Does nothing the second time.
+    pub(crate) fn unbind(&self) {
         // A child made by fork only closes; the name is the parent's.
         if !self.is_ours() {
             return;

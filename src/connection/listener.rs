@@ -5,10 +5,12 @@ use super::doorway::Doorway;
 use super::endpoint::Endpoint;
 use super::name::Place;
 use super::reception::{Reception, Visit};
-use super::setup::{create_segment, welcome};
+use super::rings;
+use super::setup::welcome;
 use crate::config::Config;
 use crate::error::{AcceptError, BindError, Refusal};
 use crate::proto::handshake::{Message, Purpose};
+use crate::ring::Mode;
 use crate::shm::{Own, Segment, SharedWord};
 use crate::sys;
 use crate::wait;
@@ -131,7 +133,7 @@ impl Listener {
         if self.warm.len() >= self.config.warm_segments {
             return true;
         }
-        match create_segment(&self.config) {
+        match rings::create_segment(&self.config, Mode::Lossless) {
             Ok(segment) => {
                 self.warm.push(segment);
                 self.warm.len() >= self.config.warm_segments
@@ -249,7 +251,7 @@ impl Config {
         let wake_cost = wait::measure_wake_cost();
         let doorway = Doorway::open(self, place)?;
         let reception =
-            Reception::new(doorway, self.handshake_timeout).map_err(|error| os("watch", error))?;
+            Reception::new(Arc::new(doorway), self.handshake_timeout).map_err(|error| os("watch", error))?;
         Ok(Listener {
             reception,
             config: self.clone(),

@@ -7,6 +7,7 @@ use crate::proto::handshake::Message;
 use crate::sys::{self, Suspect};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A doorway, and those who came in and have not said what they want.
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Whoever is slow, dies, or lies holds nobody else up: all are heard side by side, each with a deadline, and there is a limit
 /// for all of them and for those of one user.
 pub(crate) struct Reception {
-    doorway: Doorway,
+    doorway: Arc<Doorway>,
     guests: Vec<Guest>,
     /// What is waited for: the queue, and those who have not said what they want.
     epoll: sys::Epoll,
@@ -52,7 +53,7 @@ impl Reception {
     ///
     /// # Errors
     /// No descriptor is left, or no watch.
-    pub(crate) fn new(doorway: Doorway, handshake_timeout: Duration) -> io::Result<Self> {
+    pub(crate) fn new(doorway: Arc<Doorway>, handshake_timeout: Duration) -> io::Result<Self> {
         let epoll = sys::Epoll::new()?;
         epoll.watch(doorway.socket(), QUEUE)?;
         Ok(Self {

@@ -3,6 +3,7 @@
 use super::endpoint::{self, Endpoint, Quota, Ticket};
 use super::link::{Link, LinkParts, PeerCred};
 use super::receiver::ReceiverParts;
+use super::rings;
 use super::sender::SenderParts;
 use super::talk::{Talk, Trouble, exactly};
 use super::{Connection, Receiver, Sender};
@@ -10,8 +11,8 @@ use crate::config::Config;
 use crate::error::Refusal;
 use crate::metrics::Slot;
 use crate::proto::handshake::{Message, Purpose, Terms};
-use crate::ring::{Consumer, ConsumerParts, Mode, Producer, ProducerParts};
-use crate::shm::layout::{self, consumer, producer, sleep};
+use crate::ring::Mode;
+use crate::shm::layout::{self, consumer, sleep};
 use crate::shm::{PeerSegment, Segment};
 use crate::sys::Suspect;
 use crate::wait::{Barrier, Sleeper, Spinner, WAKE_COST_GUESS, Waker, WorkerLines};
@@ -52,7 +53,7 @@ pub(super) struct Offer {
 
 impl Offer {
     pub(super) fn new(config: &Config) -> Result<Self, Trouble> {
-        let segment = create_segment(config)?;
+        let segment = rings::create_segment(config, Mode::Lossless)?;
         let (space, their_space) =
             sys::stream_pair().map_err(|error| Trouble::Os("make a doorbell", error))?;
         sys::refuse_descriptors(space.as_fd());
@@ -187,7 +188,7 @@ fn prepare(
     let ticket: Ticket = tables
         .admit(sender.uid, config.ring_bytes + terms.ring_bytes, quota(config))
         .ok_or(Refusal::Limit)?;
-    let own = warm.pop().map_or_else(|| create_segment(config), Ok)?;
+    let own = warm.pop().map_or_else(|| rings::create_segment(config, Mode::Lossless), Ok)?;
     crash::point("handshake.segment_created");
     let barrier =
         terms.barrier && config.wants_barrier() && sender.uid == sys::uid() && sys::register_barrier();
@@ -232,20 +233,9 @@ impl Agreed {
             patience: config.patience,
             message_bytes_max: config.message_bytes_max,
         };
-        let consumer = Consumer::new(ConsumerParts {
-            ring: theirs.ring(),
-            published: theirs.word(producer::PUBLISHED),
-            intent: theirs.word(producer::INTENT),
-            close: theirs.word(producer::CLOSE),
-            messages: theirs.word(producer::MESSAGES),
-            messages_after: theirs.word(producer::MESSAGES_AFTER),
-            consumed: own.word(consumer::CONSUMED),
-            // Nothing else passes `map_peer`.
-            mode: Mode::Lossless,
-            record_bytes_max: their_terms.ring_bytes / layout::RECORD_SHARE,
-            start: 0,
-        });
-        let mut producer = make_producer(own);
+        let consumed = own.word(consumer::CONSUMED);
+        let consumer = rings::consumer(&theirs, consumed, Mode::Lossless, their_terms.ring_bytes, 0);
+        let mut producer = rings::producer(own, Mode::Lossless);
         producer.add_reader(0, theirs.word(consumer::CONSUMED));
         let link = Link::new(LinkParts {
             socket,
@@ -262,58 +252,12 @@ impl Agreed {
     }
 }
 
-fn make_producer(own: Segment) -> Producer {
-    let ring_bytes = own.ring_bytes();
-    let parts = |allocate| ProducerParts {
-        ring: own.ring(),
-        published: own.word(producer::PUBLISHED),
-        intent: own.word(producer::INTENT),
-        close: own.word(producer::CLOSE),
-        messages: own.word(producer::MESSAGES),
-        messages_after: own.word(producer::MESSAGES_AFTER),
-        mode: Mode::Lossless,
-        record_bytes_max: ring_bytes / layout::RECORD_SHARE,
-        allocate,
-    };
-    if own.is_prefaulted() {
-        return Producer::new(parts(None));
-    }
-    let segment = own.share();
-    let mut done = 0;
-    Producer::new(parts(Some(Box::new(move |end| {
-        segment
-            .allocate(layout::HEADER_BYTES as u64 + done, end - done)
-            .map_err(|error| error.raw_os_error().unwrap_or(0))?;
-        done = end;
-        Ok(())
-    }))))
-}
-
-/// Creates our side's segment of a connection.
-pub(super) fn create_segment(config: &Config) -> Result<Segment, Trouble> {
-    let os = |error| Trouble::Os("create the segment", error);
-    let mut segment = Segment::connection(config.ring_bytes, 0).map_err(os)?;
-    if config.prefault {
-        segment.prefault().map_err(os)?;
-    }
-    Ok(segment)
-}
-
 fn map_peer(file: Suspect, terms: &Terms, config: &Config) -> Result<PeerSegment, Trouble> {
     // Both rings of a connection wait for their reader.
     if terms.segment_features != 0 {
         return Err(Refusal::Features.into());
     }
-    // Looking at its pages gives them memory, at our expense too.
-    if terms.ring_bytes > config.peer_ring_bytes_max.max(config.ring_bytes) {
-        return Err(Refusal::Limit.into());
-    }
-    let segment =
-        PeerSegment::connection(file.as_fd(), terms.ring_bytes, terms.segment_features, config.trust_peer)
-            .map_err(|_| Refusal::Descriptors)?;
-    // It is a memfd, which closes at once.
-    drop(file.into_trusted());
-    Ok(segment)
+    rings::map_ring(file, terms, config)
 }
 
 fn map_tables(file: Suspect, terms: &Terms) -> Result<PeerSegment, Trouble> {

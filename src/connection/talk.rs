@@ -60,14 +60,7 @@ impl Talk {
 
     /// Says something; never waits.
     pub(crate) fn send(&self, message: &Message, files: &[BorrowedFd<'_>]) -> Result<(), Trouble> {
-        let bytes = message.encode(layout::LAYOUT_VERSION);
-        match sys::send_with(self.socket(), &bytes, files) {
-            Ok(MESSAGE_BYTES) => Ok(()),
-            // The buffer of a fresh socket holds hundreds of such messages.
-            Ok(_) => Err(Trouble::HungUp),
-            Err(error) if is_hang_up(&error) => Err(Trouble::HungUp),
-            Err(error) => Err(Trouble::Os("send the handshake", error)),
-        }
+        say(self.socket(), message, files)
     }
 
     /// Reads what is there; `None` while the message is incomplete.
@@ -131,6 +124,22 @@ impl Talk {
     /// Hands out the socket after [`refuse_descriptors`](Self::refuse_descriptors): closing it does not wait.
     pub(crate) fn into_socket(self) -> OwnedFd {
         self.socket.into_trusted()
+    }
+}
+
+/// Says something on a socket that is at hand; never waits.
+pub(crate) fn say(
+    socket: BorrowedFd<'_>,
+    message: &Message,
+    files: &[BorrowedFd<'_>],
+) -> Result<(), Trouble> {
+    let bytes = message.encode(layout::LAYOUT_VERSION);
+    match sys::send_with(socket, &bytes, files) {
+        Ok(MESSAGE_BYTES) => Ok(()),
+        // The buffer of a fresh socket holds hundreds of such messages.
+        Ok(_) => Err(Trouble::HungUp),
+        Err(error) if is_hang_up(&error) => Err(Trouble::HungUp),
+        Err(error) => Err(Trouble::Os("send the handshake", error)),
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Refusal {
     Purpose,
     /// The listener could not create its own segment.
     Resources,
+    /// One side sends longer messages than the other accepts.
+    MessageBytes,
 }
 
 impl fmt::Display for Refusal {
@@ -41,6 +43,9 @@ impl fmt::Display for Refusal {
             Self::Descriptors => "a descriptor was missing, of the wrong type, unsealed or of the wrong size",
             Self::Malformed => "a field of the hello is out of bounds",
             Self::Purpose => "the listener serves another purpose than the one asked for",
+            Self::MessageBytes => {
+                "one side may send longer messages than the other accepts; set the same message_bytes_max on both sides"
+            }
             Self::Resources => "the listener ran out of memory or descriptors; see its log",
         })
     }

@@ -446,6 +446,7 @@ fn refusal_code(refusal: Refusal) -> u32 {
         Refusal::Malformed => 6,
         Refusal::Purpose => 7,
         Refusal::Resources => 8,
+        Refusal::MessageBytes => 9,
     }
 }
 
@@ -459,6 +460,7 @@ fn refusal_of(code: u32) -> Option<Refusal> {
         6 => Refusal::Malformed,
         7 => Refusal::Purpose,
         8 => Refusal::Resources,
+        9 => Refusal::MessageBytes,
         _ => return None,
     })
 }

@@ -211,6 +211,11 @@ impl Producer {
         self.messages
     }
 
+    /// Returns the end of what is written, published or not: a record boundary.
+    pub(crate) fn staged(&self) -> u64 {
+        self.staged
+    }
+
     /// Returns the largest payload of one record, in bytes.
     pub(crate) fn payload_bytes_max(&self) -> usize {
         (self.parts.record_bytes_max - record::RECORD_HEADER_BYTES) as usize

@@ -215,6 +215,13 @@ impl Waker {
         self.worker.as_ref().map_or(self.rung, |worker| worker.rung) >> 2
     }
 
+    /// Says, without order, whether the peer sleeps.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.word.load_relaxed() & sleep::STATE_MASK == sleep::ASLEEP
+    }
+
     /// Says whether the peer said that it will never look again. For loops that publish nothing.
     pub(crate) fn is_closed(&self) -> bool {
         self.word.load_relaxed() == sleep::CLOSED

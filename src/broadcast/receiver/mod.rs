@@ -2,22 +2,23 @@
 
 mod readiness;
 mod source;
-mod wait;
+mod waiting;
 
 pub(crate) use source::SourceParts;
 
+use super::control::DESK;
 use super::desk::Desk;
 use super::link::Farewell;
-use super::membership::Membership;
+use super::membership::{Membership, Open, os};
 use super::message::Message;
 use super::peer::{Event, Peer};
+use super::seat::Seat;
 use crate::error::broadcast::{JoinError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::error::{CloseReason, Refusal};
-use crate::metrics::{ReceiveCounters, Slot, Stats};
-use crate::connection::Ticket;
+use crate::metrics::{ReceiveCounters, Stats};
 use crate::ring::Record;
 use crate::sys;
-use crate::wait::{Barrier, Spinner};
+use crate::wait::{self, Barrier, Spinner};
 use source::{Found, Place, Source};
 use std::collections::VecDeque;
 use std::fmt;
@@ -50,9 +51,8 @@ pub struct Receiver {
     membership: Arc<Membership>,
     desk: Arc<Desk<ReceiverNews>>,
     owner: sys::ForkToken,
-    slot: Slot,
-    /// The place of the slot.
-    _ticket: Arc<Ticket>,
+    /// Our own line in the tables.
+    seat: Arc<Seat>,
     counters: ReceiveCounters,
     spinner: Spinner,
     patience: u32,
@@ -101,6 +101,38 @@ pub(crate) enum TakenEvent {
 }
 
 impl Receiver {
+    pub(super) fn new(
+        membership: Arc<Membership>,
+        desk: Arc<Desk<ReceiverNews>>,
+        open: &Open,
+    ) -> Result<Self, JoinError> {
+        let config = &membership.settings().config;
+        let epoll = sys::Epoll::new().map_err(|source| os("make the set of descriptors", source))?;
+        epoll.watch(desk.alarm(), DESK).map_err(|source| os("watch the bell", source))?;
+        let seat = Arc::clone(&open.seat);
+        Ok(Self {
+            sources: Vec::new(),
+            current: 0,
+            turn: TURN_MESSAGES,
+            plain: false,
+            scratch: Vec::new(),
+            lent: None,
+            told_next: VecDeque::new(),
+            owner: sys::ForkToken::current().map_err(|source| os("set up the fork check", source))?,
+            counters: seat.slot().receive_counters(),
+            spinner: Spinner::new(config.wait, wait::measure_wake_cost()),
+            patience: config.patience,
+            barrier: Barrier::Fence,
+            epoll,
+            seen_at_wait: 0,
+            ended: None,
+            armed: false,
+            seat,
+            desk,
+            membership,
+        })
+    }
+
     /// Takes the next message of any sender if there is one. Who comes and goes is passed over; [`try_next`](Self::try_next)
     /// has that too.
     ///
@@ -242,7 +274,7 @@ impl Receiver {
 
     /// Returns what this handle has done so far.
     pub fn stats(&self) -> Stats {
-        if self.owner.is_current() { self.slot.snapshot() } else { Stats::default() }
+        if self.owner.is_current() { self.seat.slot().snapshot() } else { Stats::default() }
     }
 
     /// Leaves: senders are told. Receiving is an error from now on, until [`reconnect`](Self::reconnect).
@@ -435,6 +467,7 @@ impl Receiver {
             parts.link.end(Farewell::Ring);
             return;
         }
+        self.barrier = self.barrier.max(parts.sleeper.barrier());
         self.sources.push(Source::new(parts));
         self.told_next.push_back(Quiet::Joined(peer));
     }
@@ -447,7 +480,7 @@ impl Receiver {
         self.current = 0;
         self.turn = TURN_MESSAGES;
         if *reason == CloseReason::TooSlow {
-            self.membership.renew(source.parts.peer.number());
+            self.membership.renew(source.parts.place, source.parts.peer.number());
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::super::link::{Farewell, Link};
 use super::super::peer::Peer;
+use crate::connection::name::Place as SocketPlace;
 use crate::error::{CloseReason, Violation};
 use crate::metrics::ReceiveCounters;
 use crate::ring::{Assembly, Consumer, Kind, Lag, Polled, Record, Step};
@@ -18,8 +19,8 @@ pub(crate) struct SourceParts {
     pub(in super::super) waker: Waker,
     /// Sleeps for data.
     pub(in super::super) sleeper: Sleeper,
-    /// The sender overwrites what was not read; else being overtaken means that it cut us off.
-    pub(in super::super) overwrites: bool,
+    /// Where the sender is found again.
+    pub(in super::super) place: SocketPlace,
     /// Messages that the sender had published before our first.
     pub(in super::super) messages_before: u64,
     pub(in super::super) message_bytes_max: u64,
@@ -88,6 +89,11 @@ impl Source {
                 Ok(Polled::Record(record)) => self.take(record, scratch, counters),
                 Ok(Polled::Empty) => Ok(Some(self.nothing(counters))),
                 Ok(Polled::Lagged(lag)) => Ok(self.overtaken(lag, counters)),
+                Ok(Polled::Cut) => {
+                    // It waits for those on its list, so it took us off.
+                    self.gone = Some(Farewell::TooSlow);
+                    Ok(Some(Found::Ended(CloseReason::TooSlow)))
+                }
                 Err(violation) => Err(violation),
             };
             match found {
@@ -119,7 +125,17 @@ impl Source {
 
     /// Takes note that the sender hung up.
     pub(super) fn note_gone(&mut self, farewell: Farewell) {
-        self.gone = Some(farewell);
+        // A reason that was heard stays heard.
+        if !self.is_cut_off() {
+            self.gone = Some(farewell);
+        }
+    }
+
+    /// Takes note of the last of the bytes that came: a ring, or why the sender is about to hang up.
+    pub(super) fn hear(&mut self, last: Farewell) {
+        if last != Farewell::Ring {
+            self.note_gone(last);
+        }
     }
 
     /// Says whether a look would bring news: a record, or the end.
@@ -156,15 +172,16 @@ impl Source {
                     return Ok(Some(Found::Message(Place::Lent(record))));
                 }
                 scratch.clear();
-                if let Err(lag) = self.parts.consumer.take(record, scratch)? {
-                    return Ok(self.overtaken(lag, counters));
+                if !self.parts.consumer.take(record, scratch) {
+                    // Overtaken meanwhile: the next look says so.
+                    return Ok(None);
                 }
                 self.account(record.len, counters);
                 Some(Found::Message(Place::Copied))
             }
             Step::Part { last } => {
-                if let Err(lag) = self.parts.consumer.take(record, self.assembly.parts())? {
-                    return Ok(self.overtaken(lag, counters));
+                if !self.parts.consumer.take(record, self.assembly.parts()) {
+                    return Ok(None);
                 }
                 if !last {
                     self.release_if_due(counters);
@@ -219,11 +236,6 @@ impl Source {
     /// The writer has overwritten what we had not read.
     #[cold]
     fn overtaken(&mut self, lag: Lag, counters: &mut ReceiveCounters) -> Option<Found> {
-        if !self.parts.overwrites {
-            // It waits for those on its list, so it took us off.
-            self.gone = Some(Farewell::TooSlow);
-            return Some(Found::Ended(CloseReason::TooSlow));
-        }
         self.assembly.lose();
         let messages = lag.messages.saturating_sub(self.accounted);
         self.accounted = self.accounted.max(lag.messages);

@@ -122,7 +122,7 @@ impl Sender {
         if self.policy != Policy::DropNewest {
             return Stop::WouldBlock(by);
         }
-        self.counters.dropped.add(1);
+        self.counters.dropped_messages.add(1);
         Stop::Settled(Sent::Dropped { by })
     }
 
@@ -145,7 +145,7 @@ impl Sender {
                     self.cut(number, CloseReason::TooSlow);
                 }
                 Some(_) => {
-                    self.counters.dropped.add(1);
+                    self.counters.dropped_messages.add(1);
                     return Err(Stop::Settled(Sent::Dropped { by }));
                 }
             }

@@ -13,15 +13,20 @@ pub use claim::Claim;
 pub(crate) use fragments::Part;
 pub(crate) use parts::{NewReader, SenderNews};
 
+use super::control::DESK;
 use super::desk::Desk;
-use super::membership::Membership;
+use super::membership::{Membership, Open, os};
 use super::peer::MemberEvent;
 use super::policy::{Policy, Sent};
+use super::seat::Seat;
+use crate::connection::rings;
 use crate::error::CloseReason;
 use crate::error::broadcast::{JoinError, SendError, SendTimeoutError, TrySendError};
 use crate::metrics::{SendCounters, Stats};
-use crate::ring::{Kind, Producer, Reservation};
-use crate::wait::{self, Look, Sleeper, Spinner};
+use crate::ring::{Kind, Mode, Producer, Reservation};
+use crate::shm::Segment;
+use crate::shm::layout::sleep;
+use crate::wait::{self, Barrier, Look, Sleeper, Spinner};
 use crate::{crash, sys};
 use history::History;
 use parts::Reader;
@@ -57,7 +62,8 @@ pub struct Sender {
     /// What a sleep for space waits for: the receivers' rings, and the desk.
     epoll: sys::Epoll,
     counters: SendCounters,
-    slot: parts::OwnSlot,
+    /// Our own line in the tables.
+    seat: Arc<Seat>,
     message_bytes_max: usize,
     stalls: Stalls,
     events: VecDeque<MemberEvent>,
@@ -69,6 +75,44 @@ pub struct Sender {
 }
 
 impl Sender {
+    pub(super) fn new(
+        membership: Arc<Membership>,
+        desk: Arc<Desk<SenderNews>>,
+        open: &Open,
+        segment: Segment,
+        mode: Mode,
+    ) -> Result<Self, JoinError> {
+        let settings = membership.settings();
+        let config = &settings.config;
+        let epoll = sys::Epoll::new().map_err(|source| os("make the set of descriptors", source))?;
+        epoll.watch(desk.alarm(), DESK).map_err(|source| os("watch the bell", source))?;
+        // The barrier contains a fence, so it is right for receivers that fence for themselves too; all do if we sleep.
+        let expedited = config.wants_barrier() && sys::is_barrier_known();
+        let barrier = if expedited { Barrier::Expedited } else { Barrier::Fence };
+        let seat = Arc::clone(&open.seat);
+        Ok(Self {
+            readers: Vec::new(),
+            owner: sys::ForkToken::current().map_err(|source| os("set up the fork check", source))?,
+            policy: settings.policy,
+            history: History::new(settings.history.unwrap_or(0)),
+            sleeper: Sleeper::new(segment.word(sleep::SPACE), barrier),
+            spinner: Spinner::new(config.wait, wait::measure_wake_cost()),
+            fences: false,
+            epoll,
+            counters: seat.slot().send_counters(),
+            message_bytes_max: config.message_bytes_max.min(usize::MAX as u64) as usize,
+            stalls: Stalls::default(),
+            events: VecDeque::new(),
+            owes_abandon: false,
+            ended: None,
+            armed: false,
+            producer: rings::producer(segment, mode),
+            seat,
+            desk,
+            membership,
+        })
+    }
+
     /// Sends a message if there is room for it now. No receiver is ever harmed by it, whatever the policy.
     ///
     /// # Errors
@@ -220,7 +264,7 @@ impl Sender {
 
     /// Returns what this handle has done so far.
     pub fn stats(&self) -> Stats {
-        if self.owner.is_current() { self.slot.stats() } else { Stats::default() }
+        if self.owner.is_current() { self.seat.slot().snapshot() } else { Stats::default() }
     }
 
     /// Leaves: receivers get what was sent, then they are told; the name of a route is free. Sending is an error from now on,
@@ -325,9 +369,7 @@ impl Sender {
     /// Looks at the sleep word of each receiver, after a fence for all of them if one needs it.
     #[inline(always)]
     fn wake_readers(&mut self) {
-        if self.fences {
-            self.fence();
-        }
+        wait::before_peeks(self.fences);
         let mut closed = false;
         for reader in &mut self.readers {
             match reader.waker.peek() {
@@ -340,15 +382,17 @@ impl Sender {
                 Look::Closed => closed = true,
             }
         }
-        if closed {
-            self.remove_closed();
+        if self.fences || closed {
+            self.see_to_readers(closed);
         }
     }
 
-    /// Keeps the publish before the looks at the sleep words, and finds out whether that is still our duty.
-    fn fence(&mut self) {
-        wait::fence();
+    /// Finds out whether a fence is still our duty, and lets those go that said that they will never look again.
+    fn see_to_readers(&mut self, closed: bool) {
         self.fences = self.readers.iter_mut().any(|reader| reader.waker.needs_fence());
+        if closed {
+            self.remove_closed();
+        }
     }
 }
 

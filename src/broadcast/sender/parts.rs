@@ -2,8 +2,8 @@
 
 use super::super::link::Link;
 use super::super::peer::Peer;
-use crate::connection::{PeerCred, Ticket};
-use crate::metrics::{SendCounters, Slot, Stats};
+use super::super::seat::Seat;
+use crate::metrics::Counter;
 use crate::shm::{Peer as PeerSide, SharedWord};
 use crate::wait::Waker;
 use std::sync::Arc;
@@ -18,8 +18,10 @@ pub(crate) struct NewReader {
     pub(in super::super) waker: Waker,
     /// Messages of the past that it wants at most.
     pub(in super::super) history: u32,
+    /// Where it starts, for monitors.
+    pub(in super::super) joined_at: Counter,
     /// Its place in our tables.
-    pub(in super::super) ticket: Ticket,
+    pub(in super::super) seat: Seat,
 }
 
 /// What the control thread tells a sender.
@@ -35,28 +37,6 @@ pub(super) struct Reader {
     pub(super) waker: Waker,
     pub(super) link: Arc<Link>,
     pub(super) peer: Peer,
-    pub(super) ticket: Ticket,
-}
-
-/// Our own line in the tables.
-pub(super) struct OwnSlot {
-    pub(super) slot: Slot,
-    /// The place of the slot.
-    pub(super) _ticket: Arc<Ticket>,
-}
-
-impl OwnSlot {
-    pub(super) fn counters(&self) -> SendCounters {
-        self.slot.send_counters()
-    }
-
-    pub(super) fn stats(&self) -> Stats {
-        self.slot.snapshot()
-    }
-}
-
-impl Reader {
-    pub(super) fn cred(&self) -> PeerCred {
-        self.link.cred()
-    }
+    /// Its place in our tables.
+    pub(super) _seat: Seat,
 }

@@ -2,12 +2,13 @@
 
 use super::super::link::Farewell;
 use super::super::peer::{MemberEvent, Peer};
-use super::parts::{NewReader, Reader, SenderNews};
 use super::Sender;
+use super::parts::{NewReader, Reader, SenderNews};
+use crate::connection::talk;
 use crate::crash;
-use crate::error::broadcast::WaitError;
 use crate::error::CloseReason;
-use crate::proto::handshake::Message;
+use crate::error::broadcast::WaitError;
+use crate::proto::handshake::{Joined, Message};
 use std::time::{Duration, Instant};
 
 impl Sender {
@@ -75,9 +76,13 @@ impl Sender {
         self.events.pop_front()
     }
 
-    /// Disconnects a receiver; says whether it was there. It is told ([`CloseReason::PeerClosed`]) and may join again.
+    /// Disconnects a receiver; says whether it was done. It is told ([`CloseReason::PeerClosed`]) and may join again.
+    ///
+    /// With a policy that waits for ever nobody is disconnected: receivers may be reading in place.
     pub fn disconnect_receiver(&mut self, peer: Peer) -> bool {
-        self.check().is_ok() && self.cut(peer.number(), CloseReason::Disconnected)
+        // Where nobody is ever overtaken receivers may be reading in place.
+        let may_cut = !matches!(self.policy, super::Policy::Block { stall_max: None });
+        self.check().is_ok() && may_cut && self.cut(peer.number(), CloseReason::Disconnected)
     }
 
     /// Sees to what the control thread has to say.
@@ -95,16 +100,16 @@ impl Sender {
 
     /// Gives a newcomer its start, which is a record boundary, and tells it.
     fn let_in(&mut self, newcomer: NewReader) {
-        let NewReader { number, link, consumed, waker, history, ticket } = newcomer;
+        let NewReader { number, link, consumed, mut waker, history, mut joined_at, seat } = newcomer;
         let (start, past) = self.history.start(history, &self.producer);
         let messages = self.producer.messages() - past;
         crash::point("broadcast.newcomer_seen");
         // In the list before it knows: nothing that it may read is overwritten from here on.
         self.producer.add_reader_at(number, consumed, start);
-        ticket.set_joined_at(start);
-        let joined = Message::Joined { start, messages };
+        joined_at.set(start);
+        let joined = Message::Joined(Joined { start, messages });
         let watched = self.epoll.watch(link.socket(), number);
-        if watched.is_err() || super::super::control::write(link.socket(), &joined, &[]).is_err() {
+        if watched.is_err() || talk::say(link.socket(), &joined, &[]).is_err() {
             // It hung up, or nothing more can be watched: it will try again.
             self.producer.remove_reader(number);
             self.epoll.unwatch(link.socket());
@@ -113,13 +118,16 @@ impl Sender {
         }
         crash::point("broadcast.newcomer_told");
         let peer = Peer::new(number, link.cred());
-        self.readers.push(Reader { waker, link, peer, ticket });
+        self.fences |= waker.needs_fence();
+        self.readers.push(Reader { waker, link, peer, _seat: seat });
         self.note(MemberEvent::Joined(peer));
     }
 
     fn remove_gone(&mut self, number: u64) {
         let Some(reader) = self.take(number) else { return };
-        let reason = reader.link.reason(reader.waker.is_closed());
+        let closed = reader.waker.is_closed();
+        let reason =
+            if closed { CloseReason::PeerClosed } else { CloseReason::PeerDied { pid: reader.peer.pid() } };
         self.note(MemberEvent::Left(reader.peer, reason));
     }
 
@@ -141,7 +149,7 @@ impl Sender {
             CloseReason::Disconnected => Farewell::Disconnected,
             _ => Farewell::Ring,
         });
-        self.counters.cut.add(u64::from(reason == CloseReason::TooSlow));
+        self.counters.cut_receivers.add(u64::from(reason == CloseReason::TooSlow));
         self.note(MemberEvent::Left(reader.peer, reason));
         true
     }

@@ -5,8 +5,8 @@ use super::super::policy::{Policy, Sent};
 use super::Sender;
 use super::fragments::REST_STALL_MAX;
 use crate::connection::PeerCred;
-use crate::error::broadcast::{SendError, SendTimeoutError, TrySendError};
 use crate::error::CloseReason;
+use crate::error::broadcast::{SendError, SendTimeoutError, TrySendError};
 use crate::ring::{NoRoom, Reservation};
 use crate::wait::{Spun, Wait};
 use std::time::Instant;
@@ -17,8 +17,13 @@ pub(super) enum Stop {
     Settled(Sent),
     /// There is no room yet because of this receiver.
     WouldBlock(Peer),
-    TooLarge { len: usize, max: usize },
-    NoMemory { errno: i32 },
+    TooLarge {
+        len: usize,
+        max: usize,
+    },
+    NoMemory {
+        errno: i32,
+    },
     Closed(CloseReason),
 }
 
@@ -72,7 +77,6 @@ impl Sender {
             NoRoom::TooLarge { max } => Err(Stop::TooLarge { len, max: max.min(self.message_bytes_max) }),
             NoRoom::NoMemory { errno } => Err(Stop::NoMemory { errno }),
             NoRoom::Reader { number, violation } => {
-                self.counters.violations.add(1);
                 self.cut(number, CloseReason::Violation(violation));
                 Ok(())
             }
@@ -149,7 +153,12 @@ impl Sender {
     }
 
     /// Waits until another try may succeed, `deadline` has passed, or somebody is overdue.
-    pub(super) fn wait_for_room(&mut self, len: usize, align: u64, deadline: Option<Instant>) -> Result<(), Stop> {
+    pub(super) fn wait_for_room(
+        &mut self,
+        len: usize,
+        align: u64,
+        deadline: Option<Instant>,
+    ) -> Result<(), Stop> {
         let until = self.next_stall().into_iter().chain(deadline).min();
         let Self { producer, desk, spinner, .. } = self;
         let ready = || desk.has_news() || !matches!(producer.reserve(len, align), Err(NoRoom::Full));

@@ -308,15 +308,21 @@ pub(crate) fn say_farewell(socket: BorrowedFd<'_>, why: u8) {
     let _ = retry_on_intr(|| rustix::net::send(socket, &[why], SendFlags::DONTWAIT | SendFlags::NOSIGNAL));
 }
 
+/// Takes at most 256 bytes; returns how many came, and the last. `None`: there was nothing, or the other end is gone.
+pub(crate) fn drain_words(socket: BorrowedFd<'_>) -> Option<(usize, u8)> {
+    let mut bytes = [0_u8; DRAIN_BYTES_MAX];
+    let (count, _) = retry_on_intr(|| rustix::net::recv(socket, &mut bytes[..], RecvFlags::DONTWAIT)).ok()?;
+    Some((count, *bytes.get(count.checked_sub(1)?)?))
+}
+
 /// Returns the last byte that arrived on a socket whose other end has hung up. Bounded: a peer that filled it with more
 /// has said nothing.
 pub(crate) fn last_words(socket: BorrowedFd<'_>) -> Option<u8> {
-    let mut bytes = [0_u8; DRAIN_BYTES_MAX];
     let mut last = None;
     for _ in 0..LAST_WORDS_READS {
-        match retry_on_intr(|| rustix::net::recv(socket, &mut bytes[..], RecvFlags::DONTWAIT)) {
-            Ok((count @ 1.., _)) => last = bytes.get(count - 1).copied(),
-            _ => return last,
+        match drain_words(socket) {
+            Some((_, byte)) => last = Some(byte),
+            None => return last,
         }
     }
     None

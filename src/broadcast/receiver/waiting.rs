@@ -1,13 +1,14 @@
 //! Waiting for what happens next.
 
 use super::super::control::DESK;
+use super::super::link::Farewell;
 use super::source::Source;
 use super::{Receiver, Taken, TakenEvent};
 use crate::connection::Armed;
 use crate::error::CloseReason;
 use crate::error::broadcast::{RecvTimeoutError, TryRecvError, WaitError};
 use crate::sys;
-use crate::wait::{self, Spun, Wait, pause};
+use crate::wait::{self, Barrier, Spinner, Spun, Wait, pause};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -72,10 +73,9 @@ impl Receiver {
             return Ok(false);
         }
         *waited = true;
-        let stream = self.ends_stream();
-        if stream {
-            pause(self.patience);
-        }
+        let patience = self.patience_due();
+        let stream = patience.is_some();
+        pause(patience.unwrap_or(0));
         let Self { sources, desk, spinner, .. } = self;
         let ready = || desk.has_news() || sources.iter().any(Source::is_ready);
         match spinner.spin_over(sources.len(), deadline, stream, ready) {
@@ -92,8 +92,13 @@ impl Receiver {
         slept.map(|()| true)
     }
 
-    /// Says whether nothing was found in the middle of a stream: then the rings are left alone for a while.
-    pub(crate) fn ends_stream(&mut self) -> bool {
+    /// Says how long to leave the rings alone, if nothing was found in the middle of a stream.
+    pub(crate) fn patience_due(&mut self) -> Option<u32> {
+        self.ends_stream().then_some(self.patience)
+    }
+
+    /// Says whether nothing was found in the middle of a stream.
+    fn ends_stream(&mut self) -> bool {
         let seen = self.counters.messages.get();
         let streak = seen - std::mem::replace(&mut self.seen_at_wait, seen);
         streak >= STREAM_MESSAGES
@@ -132,6 +137,20 @@ impl Receiver {
         wait::barrier(self.barrier);
     }
 
+    /// Returns the strongest barrier that any of the senders needs.
+    pub(crate) fn barrier_kind(&self) -> Barrier {
+        self.barrier
+    }
+
+    /// Returns what a sleep waits for.
+    pub(crate) fn set(&self) -> &sys::Epoll {
+        &self.epoll
+    }
+
+    pub(crate) fn spinner(&self) -> &Spinner {
+        &self.spinner
+    }
+
     /// Takes the announcement back.
     pub(crate) fn rise(&mut self) {
         for source in &mut self.sources {
@@ -161,13 +180,14 @@ impl Receiver {
                 self.desk.silence();
                 continue;
             }
-            let known = |source: &&Source| source.parts.peer.number() == found.token;
-            let Some(source) = self.sources.iter().find(known) else { continue };
+            let known = |source: &&mut Source| source.parts.peer.number() == found.token;
+            let Some(source) = self.sources.iter_mut().find(known) else { continue };
             if found.hung_up {
                 // The control thread says why; until then it must not keep us awake.
                 self.epoll.unwatch(source.parts.link.socket());
-            } else if let sys::Drained::Bytes(bytes) = sys::drain_doorbell(source.parts.link.socket()) {
+            } else if let Some((bytes, last)) = sys::drain_words(source.parts.link.socket()) {
                 self.counters.doorbell_bytes.add(bytes as u64);
+                source.hear(Farewell::of(last));
             }
         }
         Ok(())

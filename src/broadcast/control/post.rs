@@ -1,0 +1,162 @@
+//! A name under which a handle, or the two halves of a member, are there for others.
+
+use super::super::desk::Desk;
+use super::super::receiver::ReceiverNews;
+use super::super::sender::SenderNews;
+use super::super::settings::Settings;
+use super::Thread;
+use crate::connection::endpoint::Endpoint;
+use crate::connection::name::{Place, Role};
+use crate::connection::reception::{Reception, Visit};
+use crate::connection::talk::Talk;
+use crate::error::Refusal;
+use crate::proto::handshake::{Knock, Message, Purpose};
+use crate::shm::Segment;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A name under which we are there for others.
+pub(super) struct Post {
+    pub(super) token: u64,
+    pub(super) reception: Reception,
+    pub(super) settings: Settings,
+    pub(super) tables: Arc<Endpoint>,
+    pub(super) purpose: Purpose,
+    pub(super) writer: Option<WriterPart>,
+    pub(super) reader: Option<ReaderPart>,
+    /// Senders that we hear, or try to, by the file names of their sockets.
+    pub(super) hearing: HashMap<String, Hearing>,
+    /// Receivers and senders so far: their numbers are never used twice.
+    pub(super) readers: u64,
+    pub(super) sources: u64,
+}
+
+/// What is let out of a sender.
+pub(crate) struct WriterPart {
+    pub(in super::super) desk: Arc<Desk<SenderNews>>,
+    pub(in super::super) segment: Segment,
+    pub(in super::super) features: u64,
+    /// Names this sender among all that ever had the same name.
+    pub(in super::super) instance: u64,
+    /// What it does about slow readers, for information.
+    pub(in super::super) policy: u32,
+    pub(in super::super) message_bytes_max: u64,
+}
+
+/// Where news for a receiver go.
+pub(crate) struct ReaderPart {
+    pub(in super::super) desk: Arc<Desk<ReceiverNews>>,
+}
+
+/// What we know of a sender.
+pub(super) enum Hearing {
+    /// The call with this token is under way.
+    Calling(u64),
+    /// It has let us in: its instance, and its number here.
+    Heard { instance: u64, number: u64 },
+}
+
+impl Post {
+    pub(super) fn new(token: u64, reception: Reception, settings: Settings, tables: Arc<Endpoint>) -> Self {
+        let purpose = match reception.doorway().place().role() {
+            Role::ChannelMember => Purpose::Channel,
+            _ => Purpose::Route,
+        };
+        Self {
+            token,
+            reception,
+            settings,
+            tables,
+            purpose,
+            writer: None,
+            reader: None,
+            hearing: HashMap::new(),
+            readers: 0,
+            sources: 0,
+        }
+    }
+
+    /// Returns our own place.
+    pub(super) fn place(&self) -> &Place {
+        self.reception.doorway().place()
+    }
+
+    /// Returns the place of the sender that knocks; `None` if that is ourselves and we do not listen to that.
+    fn place_of(&self, knock: &Knock) -> Option<Place> {
+        let place = match knock.purpose {
+            Purpose::Channel => {
+                self.place().beside(Role::ChannelMember, std::str::from_utf8(&knock.name).ok()?)
+            }
+            _ => self.place().beside(Role::RouteSender, ""),
+        };
+        (self.settings.hears_itself || place != *self.place()).then_some(place)
+    }
+}
+
+impl Thread {
+    /// Hears all who came to a post and have said what they want, a bounded number at a time.
+    pub(super) fn receive_visits(&mut self, number: u64) {
+        for _ in 0..VISITS_AT_ONCE {
+            let Some(post) = self.posts.get_mut(&number) else { return };
+            match post.reception.drive() {
+                Ok(Some(visit)) => self.receive(number, visit),
+                Ok(None) => return,
+                Err(_) => return post.reception.back_off(),
+            }
+        }
+    }
+
+    fn receive(&mut self, number: u64, visit: Visit) {
+        let Visit { talk, message, files } = visit;
+        let Some(post) = self.posts.get_mut(&number) else { return };
+        let purpose = post.purpose;
+        match message {
+            Message::Hello(terms) if terms.purpose == Purpose::Monitor => {
+                self.refresh(number);
+                if let Some(post) = self.posts.get_mut(&number)
+                    && post.tables.show(talk, &post.settings.config).is_err()
+                {
+                    post.reception.note_refused();
+                }
+            }
+            Message::Hello(terms) if terms.purpose == purpose && post.writer.is_some() => {
+                self.admit(number, talk, &terms, files);
+            }
+            Message::Knock(knock) if knock.purpose == purpose => self.answer_knock(number, talk, &knock),
+            // There is nothing to read here: no mistake of whoever looks.
+            Message::Hello(terms) if terms.purpose == purpose => talk.refuse(Refusal::Purpose),
+            Message::Hello(_) | Message::Knock(_) => {
+                post.reception.note_refused();
+                talk.refuse(Refusal::Purpose);
+            }
+            _ => {
+                post.reception.note_refused();
+                talk.refuse(Refusal::Malformed);
+            }
+        }
+    }
+
+    fn answer_knock(&mut self, number: u64, talk: Talk, knock: &Knock) {
+        let Some(post) = self.posts.get_mut(&number) else { return };
+        if let Err(refusal) = talk.admitted(&post.settings.config) {
+            post.reception.note_refused();
+            return talk.refuse(refusal);
+        }
+        if post.reader.is_some()
+            && let Some(place) = post.place_of(knock)
+        {
+            self.subscribe(number, place, Some(knock.instance), Some(talk), None);
+        }
+    }
+
+    pub(super) fn stop_reading(&mut self, number: u64) {
+        self.hang_up(number);
+        if let Some(post) = self.posts.get_mut(&number) {
+            post.reader = None;
+            post.hearing.clear();
+        }
+    }
+}
+
+/// Visits that one look at a post takes at most.
+const VISITS_AT_ONCE: usize = 64;
