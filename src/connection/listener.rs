@@ -195,8 +195,8 @@ impl Listener {
             match self.guests[index].read_hello() {
                 Ok(None) => index += 1,
                 Ok(Some((terms, _))) if terms.purpose == Purpose::Monitor => {
-                    let guest = self.take_guest(index);
-                    self.refused += u64::from(guest.show(&self.config, &self.tables).is_err());
+                    let shown = self.take_guest(index).show(&self.config, &self.tables);
+                    self.refused += u64::from(matches!(shown, Err(Trouble::Unacceptable(_))));
                 }
                 Ok(Some((terms, files))) => {
                     let guest = self.take_guest(index);

@@ -166,6 +166,10 @@ impl Directory {
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(self.descriptor())?.take(ENTRIES_MAX) {
             let entry = entry?;
+            // Some file systems do not tell.
+            if !matches!(entry.file_type(), FileType::Socket | FileType::Unknown) {
+                continue;
+            }
             names.extend(
                 entry.file_name().to_str().ok().filter(|name| is_ringway_name(name)).map(str::to_owned),
             );
