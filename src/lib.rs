@@ -10,6 +10,7 @@
 //! - [`Group`] serves many clients from one thread, [`Pool`] from several.
 //! - [`ByteStream`] is what a socket is, for code that was written for one.
 //! - [`Receiver::readiness`] waits in a reactor of your own.
+//! - [`census()`](census()) lists who is there.
 //! - [`Config`] has the settings: ring size, waiting, limits, who may connect.
 //!
 //! # Examples
@@ -60,7 +61,7 @@ pub use config::{Config, Profile};
 pub use connection::{
     Armed, Bell, ByteListener, ByteReader, ByteStream, ByteWriter, Claim, Connection, Event, Group, Handler,
     Incoming, Listener, Member, MemberId, Members, Message, Messages, PeerCred, Pool, PoolBuilder, PoolStats,
-    Readiness, Receiver, Sender, Shutdown, WorkerContext, connect, pair, runtime_directory,
+    Readiness, Receiver, Sender, Shutdown, WorkerContext, census, connect, pair, runtime_directory,
 };
 #[cfg(feature = "crash-points")]
 pub use crash::POINTS as CRASH_POINTS;

@@ -80,6 +80,15 @@ pub(crate) enum SlotKind {
     Source = 3,
 }
 
+impl SlotKind {
+    /// Reads a kind from its number.
+    pub(crate) fn of(number: u64) -> Option<Self> {
+        [Self::Connection, Self::Itself, Self::Reader, Self::Source]
+            .into_iter()
+            .find(|kind| *kind as u64 == number)
+    }
+}
+
 /// The slot of one connection, for reading and for handing out its counters.
 pub(crate) struct Slot {
     words: Box<dyn Fn(usize) -> SharedWord<Own> + Send + Sync>,

@@ -165,7 +165,9 @@ fn an_endpoint_segment_has_these_bytes() {
     let magic = u64::from_le_bytes(*b"RINGWAY\x97");
     let identity = [magic, 1 | 2 << 32, 0, 0, pid, start_time(), 16384, 64, 5];
     assert_eq!(bytes[..0x48], words(&identity));
-    check_zero(&bytes, 0x48..0x3000);
+    check_zero(&bytes, 0x48..0x80);
+    assert_eq!(bytes[0x80..0x88], words(&[1]), "one slot was used");
+    check_zero(&bytes, 0x88..0x3000);
     // SAFETY: no preconditions.
     let uid = u64::from(unsafe { libc::geteuid() });
     assert_eq!(bytes[0x3000..0x3018], words(&[1, pid, uid]), "slot 0 is behind the worker lines");
@@ -176,6 +178,29 @@ fn an_endpoint_segment_has_these_bytes() {
     check_zero(&raw.endpoint.bytes(), 0x3000..16384);
     // This side has its slot there, and none in its connection segment.
     check_zero(&raw.theirs.bytes(), 0x188..4096);
+}
+
+#[test]
+fn a_monitor_is_welcomed_with_the_tables_and_these_bytes() {
+    let _guard = hang_guard();
+    let scratch = scratch_dir();
+    let path = scratch.socket("a");
+    let mut listener = Config::new().connections_max(5).bind(&path).unwrap();
+    let visitor = support::open(&path);
+    support::send_files(visitor.as_raw_fd(), &Hello::monitor().0, &[]).unwrap();
+    assert!(listener.accept_timeout(std::time::Duration::from_millis(200)).is_err());
+    assert_eq!(listener.refused(), 0, "a monitor is no client that failed");
+    let (answer, mut files) = support::answer_of(&visitor).unwrap();
+    let mut golden = Vec::new();
+    golden.extend_from_slice(b"RINGWAYH");
+    golden.extend_from_slice(&[1, 0, 2, 0, 1, 0, 0, 0, 128, 0, 0, 0, 4, 0, 0, 0]);
+    golden.resize(72, 0);
+    golden.extend_from_slice(&[5, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3]);
+    golden.resize(128, 0);
+    assert_eq!(answer, golden);
+    let tables = Memory::receive(files.remove(0)).bytes();
+    assert_eq!((tables.len(), files.len()), (16384, 0));
+    check_zero(&tables, 0x80..16384);
 }
 
 #[test]

@@ -176,7 +176,6 @@ mod tests {
         let first = scratch.open("news", Role::RouteSender).unwrap();
         let error = scratch.open("news", Role::RouteSender).err().unwrap();
         assert!(matches!(error, BindError::InUse { .. }), "{error:?}");
-        assert!(error.to_string().contains("sender"), "{error}");
         drop(first);
         assert_eq!(entries(&scratch.0), 0);
         scratch.open("news", Role::RouteSender).unwrap();

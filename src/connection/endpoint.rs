@@ -2,10 +2,11 @@
 
 use super::talk::{Talk, Trouble};
 use crate::config::Config;
-use crate::metrics::{Slot, Stats};
+use crate::metrics::{Slot, SlotKind, Stats};
 use crate::proto::handshake::{Message, Purpose, Terms};
 use crate::shm::layout::{self, endpoint};
 use crate::shm::{Own, Segment, SharedWord};
+use crate::sys;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -70,14 +71,7 @@ impl Endpoint {
         {
             return None;
         }
-        let slot = match admitted.free_slots.pop() {
-            Some(slot) => slot,
-            None if admitted.slots_used < self.slots => {
-                admitted.slots_used += 1;
-                admitted.slots_used - 1
-            }
-            None => return None,
-        };
+        let slot = self.take_slot(&mut admitted)?;
         let share = admitted.by_uid.entry(uid).or_default();
         share.connections += 1;
         share.bytes += bytes;
@@ -85,6 +79,38 @@ impl Endpoint {
         admitted.connections += 1;
         let connection = admitted.connections;
         Some(Ticket { endpoint: Arc::clone(self), uid, bytes, slot, connection })
+    }
+
+    /// Makes the slot of the owner itself, which takes one place and is no connection. `None` when all are taken.
+    pub(crate) fn own_slot(&self) -> io::Result<Option<Slot>> {
+        let mut admitted = self.admitted();
+        let Some(number) = self.take_slot(&mut admitted) else { return Ok(None) };
+        admitted.connections += 1;
+        let start = self.prepare_slot(number)?;
+        let slot = Slot::new(self.segment.words_from(start), admitted.connections, sys::pid(), sys::uid());
+        slot.set_kind(SlotKind::Itself);
+        Ok(Some(slot))
+    }
+
+    fn take_slot(&self, admitted: &mut Admitted) -> Option<usize> {
+        if let Some(slot) = admitted.free_slots.pop() {
+            return Some(slot);
+        }
+        let slot = admitted.slots_used;
+        if slot >= self.slots {
+            return None;
+        }
+        admitted.slots_used += 1;
+        // One writer at a time: the lock is held.
+        self.segment.word(endpoint::SLOTS_USED).store_relaxed(admitted.slots_used as u64);
+        Some(slot)
+    }
+
+    /// Gives a slot memory and returns where it begins. The first touch of a page without memory would be a signal.
+    fn prepare_slot(&self, slot: usize) -> io::Result<usize> {
+        let start = slot_offset(slot);
+        self.segment.allocate(start as u64, endpoint::SLOT_BYTES as u64)?;
+        Ok(start)
     }
 
     /// Gives out the line of a worker that will sleep for several connections; `None` when all are taken.
@@ -139,9 +165,7 @@ impl Endpoint {
 impl Ticket {
     /// Makes the statistics slot of this connection.
     pub(crate) fn slot(&self, peer_pid: u32) -> io::Result<Slot> {
-        let start = slot_offset(self.slot);
-        // The first touch of a page: without memory behind it that would be a signal.
-        self.endpoint.segment.allocate(start as u64, endpoint::SLOT_BYTES as u64)?;
+        let start = self.endpoint.prepare_slot(self.slot)?;
         Ok(Slot::new(self.endpoint.segment.words_from(start), self.connection, peer_pid, self.uid))
     }
 }
@@ -161,7 +185,8 @@ impl Drop for Ticket {
     }
 }
 
-fn slot_offset(slot: usize) -> usize {
+/// Returns where a slot begins.
+pub(super) fn slot_offset(slot: usize) -> usize {
     endpoint::SLOT_TABLE + slot * endpoint::SLOT_BYTES
 }
 

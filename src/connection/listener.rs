@@ -7,6 +7,7 @@ use super::name::Place;
 use super::reception::{Reception, Visit};
 use super::rings;
 use super::setup::welcome;
+use super::talk::Trouble;
 use crate::config::Config;
 use crate::error::{AcceptError, BindError, Refusal};
 use crate::proto::handshake::{Message, Purpose};
@@ -181,7 +182,10 @@ impl Listener {
             let Some(Visit { talk, message, files }) = self.reception.drive()? else { return Ok(None) };
             let Self { reception, config, tables, wake_cost, warm, .. } = self;
             let told = match message {
-                Message::Hello(terms) if terms.purpose == Purpose::Monitor => tables.show(talk, config),
+                Message::Hello(terms) if terms.purpose == Purpose::Monitor => match tables.show(talk, config) {
+                    Err(Trouble::Unacceptable(refusal)) => Err(refusal.into()),
+                    _ => Ok(()),
+                },
                 Message::Hello(terms) => {
                     match welcome(talk, terms, files, config, tables, *wake_cost, warm) {
                         Ok(connection) => return Ok(Some(connection)),

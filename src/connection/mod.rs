@@ -2,6 +2,7 @@
 
 mod bell;
 mod bytes;
+pub mod census;
 mod claim;
 mod client;
 pub(crate) mod doorway;
@@ -31,6 +32,7 @@ pub use bell::Bell;
 #[cfg(feature = "tokio")]
 pub(crate) use bytes::Rest;
 pub use bytes::{ByteListener, ByteReader, ByteStream, ByteWriter};
+pub use census::census;
 pub use claim::Claim;
 pub use client::{connect, pair};
 pub use group::Group;

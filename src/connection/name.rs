@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// What a socket in the run-time directory is for; its file name says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub enum Role {
     /// Waits for clients: `NAME.sock`.
     Listener,
     /// Sends on a route: `NAME.route`.
@@ -79,6 +79,11 @@ impl Place {
             _ => return None,
         };
         (!stem.is_empty() && !stem.starts_with('.')).then_some((role, stem))
+    }
+
+    /// Takes what was found in a directory and [parsed](Self::parse).
+    pub(super) fn found(directory: &Path, file_name: &str, role: Role) -> Self {
+        Self { directory: directory.to_path_buf(), file_name: file_name.to_owned(), role }
     }
 
     fn of_path(path: &str) -> Result<Self, NameError> {

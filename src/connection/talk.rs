@@ -91,6 +91,11 @@ impl Talk {
         Ok(self.inbox.feed(&buffer[..received.bytes], received.descriptors, &LIMITS)?)
     }
 
+    /// Returns who spoke to us.
+    pub(crate) fn sender(&self) -> Option<sys::Credentials> {
+        self.sender
+    }
+
     /// Returns who spoke to us, if the configuration lets that user in.
     pub(crate) fn admitted(&self, config: &Config) -> Result<sys::Credentials, Refusal> {
         self.sender

@@ -91,7 +91,7 @@ impl fmt::Display for NameError {
 pub enum BindError {
     /// The name is not usable.
     Name(NameError),
-    /// Another living process listens there, or sends on that route.
+    /// Another living process listens there.
     InUse {
         /// Path of the socket.
         path: PathBuf,
@@ -136,11 +136,6 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(error) => error.fmt(f),
-            Self::InUse { path } if path.extension().is_some_and(|end| end == "route") => write!(
-                f,
-                "{} is in use: a route has one sender, and it lives; stop it, choose another name, or use a channel",
-                path.display()
-            ),
             Self::InUse { path } => {
                 write!(f, "{} is in use by a living listener; stop it or choose another name", path.display())
             }

@@ -107,6 +107,8 @@ pub(crate) mod endpoint {
     /// Number of worker lines and of slots, in the identity line.
     pub(crate) const WORKERS: usize = 0x38;
     pub(crate) const SLOTS: usize = 0x40;
+    /// Slots that were ever used, from the first on: a monitor reads no more. Written by whoever admits peers.
+    pub(crate) const SLOTS_USED: usize = 0x80;
 
     pub(crate) const WORKERS_MAX: usize = 64;
     pub(crate) const WORKER_LINES: usize = HEADER_BYTES;
@@ -184,6 +186,7 @@ const _: () = {
     assert!(cfg!(target_endian = "little"), "the layout is little-endian");
     assert!(cfg!(target_pointer_width = "64"), "the layout needs 64-bit positions");
     assert!(line(identity::SEGMENT_BYTES) == 0 && line(endpoint::SLOTS) == 0);
+    assert!(line(endpoint::SLOTS_USED) == 1);
     assert!(line(producer::PUBLISHED) == 1 && line(producer::MESSAGES_AFTER) == 1);
     assert!(line(consumer::CONSUMED) == 2 && line(sleep::DATA) == 3 && line(sleep::SPACE) == 4);
     assert!(HEADER_BYTES.is_multiple_of(LINE_BYTES) && endpoint::SLOT_TABLE.is_multiple_of(LINE_BYTES));

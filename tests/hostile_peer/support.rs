@@ -164,6 +164,17 @@ impl Hello {
         Self::new(2, ring_bytes, slots, [1, 3])
     }
 
+    /// What a reader of a route (purpose 2) or channel (3) says: it has no ring.
+    pub fn reader(purpose: u32) -> Self {
+        let purpose = purpose.to_le_bytes();
+        Self::new(1, 0, 0, [1, 0]).put(20, &purpose).put(80, &1_u32.to_le_bytes())
+    }
+
+    /// What a monitor says: it has nothing at all.
+    pub fn monitor() -> Self {
+        Self::new(1, 0, 0, [0, 0]).put(20, &4_u32.to_le_bytes()).put(56, &[0; 8]).put(80, &[0; 4])
+    }
+
     fn new(kind: u16, ring_bytes: u64, slots: u32, files: [u8; 2]) -> Self {
         Self([0; 128])
             .put(0, b"RINGWAYH")

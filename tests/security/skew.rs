@@ -85,6 +85,28 @@ fn a_hello_with_one_wrong_field_is_refused_by_its_reason() {
 }
 
 #[test]
+fn a_reader_of_routes_and_channels_is_refused_by_its_purpose_and_a_knock_too() {
+    let _guard = hang_guard();
+    let (_scratch, mut server, socket) = server(&[]);
+    let before = status(&mut server);
+    let page = Memory::create(4096, &[], SEALS);
+    let knock = |purpose: u8| {
+        let head = [1, 0, 4, 0, 1, 0, 0, 0, 128, 0, 0, 0, purpose, 0, 0, 0];
+        Hello([0; 128]).put(0, b"RINGWAYH").put(8, &head)
+    };
+    let cases = [(Hello::reader(2), 1, PURPOSE), (Hello::reader(3), 1, PURPOSE), (knock(2), 0, MALFORMED)];
+    for (hello, files, expected) in cases {
+        let visitor = support::open(&socket);
+        let offered = vec![page.file.as_raw_fd(); files];
+        support::send_files(visitor.as_raw_fd(), &hello.0, &offered).unwrap();
+        assert_eq!(support::answer_of(&visitor).err(), Some(expected));
+    }
+    let after = await_status(&mut server, |now| now.files == before.files);
+    assert_eq!((after.refused, after.members), (before.refused + 3, 0));
+    check_that_it_serves(&socket);
+}
+
+#[test]
 fn a_welcome_with_one_wrong_field_is_not_trusted() {
     let _guard = hang_guard();
     for (name, at, bytes, _) in FIELDS {

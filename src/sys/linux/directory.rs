@@ -41,13 +41,18 @@ pub(crate) enum DirectoryFault {
 }
 
 impl DirectoryFault {
+    /// Names it as `std::io` does.
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Os { source, .. } => source.kind(),
+            Self::Owner { .. } | Self::Mode { .. } => io::ErrorKind::PermissionDenied,
+            Self::Symlink { .. } | Self::NotDirectory { .. } => io::ErrorKind::NotADirectory,
+        }
+    }
+
     /// Says whether it is about who owns the directory or who may use it.
     pub(crate) fn is_permission(&self) -> bool {
-        match self {
-            Self::Owner { .. } | Self::Mode { .. } => true,
-            Self::Os { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
-            Self::Symlink { .. } | Self::NotDirectory { .. } => false,
-        }
+        self.kind() == io::ErrorKind::PermissionDenied
     }
 }
 
