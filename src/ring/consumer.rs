@@ -120,7 +120,9 @@ impl Consumer {
                 return Ok(Polled::Empty);
             }
             if self.checks() && self.overrun() {
-                return self.lost();
+                // There is no position to go on from where the writer waits for others.
+                let resumes = self.parts.mode == Mode::Overwrite;
+                return if resumes { self.resume().map(Polled::Lagged) } else { Ok(Polled::Cut) };
             }
             if word == 0 {
                 return Ok(Polled::Empty);
@@ -231,16 +233,8 @@ impl Consumer {
         intent.saturating_sub(self.head) > self.parts.ring.ring_bytes()
     }
 
-    /// Says what follows from an overrun.
-    #[cold]
-    fn lost(&mut self) -> Result<Polled, Violation> {
-        match self.parts.mode {
-            Mode::Overwrite => self.resume().map(Polled::Lagged),
-            Mode::Lossless | Mode::Checked => Ok(Polled::Cut),
-        }
-    }
-
     /// Goes to the position published last, always a boundary, and returns what that skips.
+    #[cold]
     fn resume(&mut self) -> Result<Lag, Violation> {
         let (seen, messages) = self.published();
         // A writer cannot have overwritten what it has not published, so there is something to skip.

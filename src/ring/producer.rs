@@ -42,10 +42,10 @@ pub(crate) struct Producer {
     limit: u64,
     /// Ring bytes that have memory behind them; `u64::MAX` when all have.
     allocated: u64,
-    /// Up to here records need no look at anything: in this lap, in front of all readers, with memory behind them.
+    /// Up to here records need no look at anything: in this lap, announced, with memory behind them.
     straight: u64,
-    /// End of what was lent for writing, and of what readers were warned of. Never goes back: what a dropped claim wrote
-    /// is overwritten too. Lossless rings leave out what was appended.
+    /// Up to here the ring may be overwritten: readers that check were warned. Never goes back: what a dropped claim wrote
+    /// is overwritten too. Where the writer waits it is at most `limit`.
     announced: u64,
     /// End of the record for which there was no room last.
     refused: u64,
@@ -196,8 +196,7 @@ impl Producer {
 
     /// Says whether all that was published from `position` on is still in the ring, and will not be taken for lost.
     pub(crate) fn holds(&self, position: u64) -> bool {
-        let written = self.announced.max(self.staged + record::RECORD_HEADER_BYTES);
-        position <= self.tail && position + self.parts.ring.ring_bytes() >= written
+        position <= self.tail && position + self.parts.ring.ring_bytes() >= self.announced
     }
 
     /// Counts messages that the next [`publish`](Self::publish) completes; readers of overwrite rings learn of them.
@@ -380,14 +379,11 @@ impl Producer {
     /// Where the writer waits it does so in steps, so that readers mostly find the line unchanged, yet never beyond what
     /// it waits for: who is still waited for is not warned, who is not is warned before its bytes change.
     fn announce(&mut self, end: u64) {
-        self.announced = match self.parts.mode {
-            Mode::Lossless => {
-                self.announced = end;
-                return;
-            }
-            Mode::Checked => self.limit.min(end + self.parts.ring.ring_bytes() / ANNOUNCE_SHARE),
-            Mode::Overwrite => end,
-        };
+        let ahead = end + self.parts.ring.ring_bytes() / ANNOUNCE_SHARE;
+        self.announced = if self.parts.mode == Mode::Overwrite { end } else { self.limit.min(ahead) };
+        if self.parts.mode == Mode::Lossless {
+            return;
+        }
         if cfg!(weaken = "intent_relaxed") {
             self.parts.intent.store_relaxed(self.announced);
         } else {
@@ -423,16 +419,14 @@ impl Producer {
     }
 
     fn fresh_straight(&self) -> u64 {
-        let free = match self.parts.mode {
-            Mode::Lossless => self.limit,
-            Mode::Checked => self.announced,
+        if self.parts.mode == Mode::Overwrite {
             // Each record is announced before it is written.
-            Mode::Overwrite => return 0,
-        };
+            return 0;
+        }
         let ring_bytes = self.parts.ring.ring_bytes();
         let lap_end = (self.staged & !(ring_bytes - 1)) + ring_bytes;
         // The header after the record is zeroed when it is published, so it needs room too.
-        lap_end.min(free.min(self.allocated).saturating_sub(record::RECORD_HEADER_BYTES))
+        lap_end.min(self.announced.min(self.allocated).saturating_sub(record::RECORD_HEADER_BYTES))
     }
 
     /// Allocates and touches the whole ring from this thread, so near to its processor where the machine has several
@@ -471,5 +465,5 @@ impl Producer {
 const ALLOCATE_AHEAD_BYTES: u64 = 64 << 10;
 /// Memory comes in pages.
 const ALLOCATE_STEP_BYTES: u64 = 4 << 10;
-/// In checked rings, what is announced at once: less makes readers look more often, more leaves less of the past.
+/// Where the writer waits, what is announced at once: less makes readers look more often, more leaves less of the past.
 const ANNOUNCE_SHARE: u64 = 8;
