@@ -56,7 +56,6 @@ pub(crate) struct ReceiveCounters {
     pub(crate) bells: Counter,
     pub(crate) doorbell_bytes: Counter,
     pub(crate) violations: Counter,
-    #[expect(dead_code, reason = "the writers of connections wait; others need not")]
     pub(crate) lagged_bytes: Counter,
     pub(crate) lagged_messages: Counter,
 }

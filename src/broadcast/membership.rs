@@ -1,17 +1,16 @@
 //! Being there for others under a name, and finding them.
 
 use super::control::{Answer, Command, Control, ReaderPart, WriterPart};
-use super::seat::Seat;
 use super::settings::Settings;
 use crate::config::Config;
 use crate::connection::doorway::Doorway;
-use crate::connection::endpoint::{Endpoint, Quota};
+use crate::connection::endpoint::Endpoint;
 use crate::connection::name::{Place, Role};
 use crate::connection::reception::Reception;
 use crate::connection::talk::{Talk, Trouble};
 use crate::error::broadcast::JoinError;
 use crate::error::{BindError, Refusal};
-use crate::metrics::SlotKind;
+use crate::metrics::Slot;
 use crate::proto::handshake::{Knock, Message, Purpose};
 use crate::sys;
 use std::io;
@@ -42,7 +41,7 @@ pub(super) struct Open {
     post: u64,
     doorway: Arc<Doorway>,
     /// Our own line in the tables; each of the two handles writes its own words of it.
-    pub(super) seat: Arc<Seat>,
+    pub(super) slot: Arc<Slot>,
 }
 
 impl Membership {
@@ -134,8 +133,8 @@ impl Membership {
         let slots = if self.role == Role::RouteReceiver { 1 } else { config.peers_max()? + 1 };
         let tables =
             Arc::new(Endpoint::new(slots).map_err(|source| os("create the endpoint segment", source))?);
-        let seat = Seat::take(tables.admit(NO_USER, 0, OWN_QUOTA), sys::pid(), SlotKind::Itself)
-            .map_err(join_error)?;
+        let own_slot = tables.own_slot().map_err(|source| os("make a statistics slot", source))?;
+        let Some(slot) = own_slot else { unreachable!("invariant: there is one more slot than peers") };
         let doorway = Arc::new(Doorway::open(config, place).map_err(|error| match error {
             BindError::InUse { path } => JoinError::SenderExists { path },
             error => JoinError::Bind(error),
@@ -146,7 +145,7 @@ impl Membership {
         let settings = Box::new(self.settings.clone());
         control.ask(Command::Open { post, reception: Box::new(reception), settings, tables });
         state.last_path = doorway.path();
-        let open = Arc::new(Open { control, post, doorway, seat: Arc::new(seat) });
+        let open = Arc::new(Open { control, post, doorway, slot: Arc::new(slot) });
         state.open = Some(Arc::clone(&open));
         Ok(open)
     }
@@ -289,10 +288,6 @@ pub(super) fn join_error(trouble: Trouble) -> JoinError {
     }
 }
 
-/// Our own line in the tables is nobody's share.
-const NO_USER: u32 = u32::MAX;
-const OWN_QUOTA: Quota =
-    Quota { connections_per_uid_max: 1, bytes_max: u64::MAX, bytes_per_uid_max: u64::MAX };
 /// The socket and the peer's process.
 const DESCRIPTORS_PER_PEER: u64 = 2;
 /// For the control thread, subscriptions under way, and what else the process has open.

@@ -21,6 +21,8 @@ mod seat;
 mod select;
 mod sender;
 mod settings;
+#[cfg(feature = "tokio")]
+mod tasks;
 
 pub use crate::error::broadcast::{
     JoinError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,

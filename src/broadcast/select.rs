@@ -189,7 +189,17 @@ impl Select {
         }
     }
 
-    fn is_ready(&self) -> bool {
+    #[cfg(feature = "tokio")]
+    pub(crate) fn take_spinner(&mut self) -> Option<Spinner> {
+        self.spinner.take()
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn set_spinner(&mut self, spinner: Spinner) {
+        self.spinner = Some(spinner);
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
         self.receivers.iter().flatten().any(Receiver::is_ready)
     }
 

@@ -182,7 +182,8 @@ impl Listener {
             let Some(Visit { talk, message, files }) = self.reception.drive()? else { return Ok(None) };
             let Self { reception, config, tables, wake_cost, warm, .. } = self;
             let told = match message {
-                Message::Hello(terms) if terms.purpose == Purpose::Monitor => match tables.show(talk, config) {
+                Message::Hello(terms) if terms.purpose == Purpose::Monitor => match tables.show(talk, config)
+                {
                     Err(Trouble::Unacceptable(refusal)) => Err(refusal.into()),
                     _ => Ok(()),
                 },

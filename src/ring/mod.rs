@@ -15,12 +15,6 @@
 //! Sources: claim and commit, Agrona `OneToOneRingBuffer`; cached peer position, rtrb; overrun detection, the
 //! seqlock of Boehm, "Can seqlocks get along with programming language memory models?" (2012).
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "connections have one reader and wait for it; routes need the rest")
-)]
-#![cfg_attr(not(test), expect(unused_imports, reason = "as above"))]
-
 mod assembly;
 mod consumer;
 mod mode;
@@ -30,7 +24,7 @@ mod record;
 pub(crate) use assembly::{Assembly, Step};
 pub(crate) use consumer::{Consumer, ConsumerParts, Lag, Polled, Record};
 pub(crate) use mode::Mode;
-pub(crate) use producer::{NoRoom, Producer, ProducerParts, ReaderAt, Reservation};
+pub(crate) use producer::{NoRoom, Producer, ProducerParts, Reservation};
 pub(crate) use record::Kind;
 
 #[cfg(all(test, loom))]

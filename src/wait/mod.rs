@@ -14,9 +14,6 @@
 //!
 //! Source: virtio-queue `needs_notification`, tokio `atomic_waker` (the protocol as prose).
 
-#![cfg_attr(not(test), expect(dead_code, reason = "connections sleep on one word; routes on several"))]
-#![expect(unused_imports, reason = "as above")]
-
 #[cfg(any(feature = "rpc", loom))]
 mod baton;
 mod bell;

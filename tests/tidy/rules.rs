@@ -38,8 +38,9 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("proto", &["error"]),
     ("config", &["error", "sys", "shm", "wait", "proto"]),
     ("connection", BELOW_CONNECTION),
-    ("route", UP_TO_CONNECTION),
-    ("channel", UP_TO_CONNECTION),
+    ("broadcast", UP_TO_CONNECTION),
+    ("route", UP_TO_BROADCAST),
+    ("channel", UP_TO_BROADCAST),
     ("rpc", UP_TO_CONNECTION),
     ("aio", EVERYTHING),
 ];
@@ -61,6 +62,21 @@ const UP_TO_CONNECTION: &[&str] = &[
     "connection",
 ];
 
+const UP_TO_BROADCAST: &[&str] = &[
+    "primitive",
+    "error",
+    "sys",
+    "crash",
+    "shm",
+    "metrics",
+    "ring",
+    "wait",
+    "proto",
+    "config",
+    "connection",
+    "broadcast",
+];
+
 const EVERYTHING: &[&str] = &[
     "primitive",
     "error",
@@ -73,6 +89,7 @@ const EVERYTHING: &[&str] = &[
     "proto",
     "config",
     "connection",
+    "broadcast",
     "route",
     "channel",
     "rpc",

@@ -12,10 +12,9 @@ use super::link::Farewell;
 use super::membership::{Membership, Open, os};
 use super::message::Message;
 use super::peer::{Event, Peer};
-use super::seat::Seat;
 use crate::error::broadcast::{JoinError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::error::{CloseReason, Refusal};
-use crate::metrics::{ReceiveCounters, Stats};
+use crate::metrics::{ReceiveCounters, Slot, Stats};
 use crate::ring::Record;
 use crate::sys;
 use crate::wait::{self, Barrier, Spinner};
@@ -52,7 +51,7 @@ pub struct Receiver {
     desk: Arc<Desk<ReceiverNews>>,
     owner: sys::ForkToken,
     /// Our own line in the tables.
-    seat: Arc<Seat>,
+    slot: Arc<Slot>,
     counters: ReceiveCounters,
     spinner: Spinner,
     patience: u32,
@@ -109,7 +108,7 @@ impl Receiver {
         let config = &membership.settings().config;
         let epoll = sys::Epoll::new().map_err(|source| os("make the set of descriptors", source))?;
         epoll.watch(desk.alarm(), DESK).map_err(|source| os("watch the bell", source))?;
-        let seat = Arc::clone(&open.seat);
+        let slot = Arc::clone(&open.slot);
         Ok(Self {
             sources: Vec::new(),
             current: 0,
@@ -119,7 +118,7 @@ impl Receiver {
             lent: None,
             told_next: VecDeque::new(),
             owner: sys::ForkToken::current().map_err(|source| os("set up the fork check", source))?,
-            counters: seat.slot().receive_counters(),
+            counters: slot.receive_counters(),
             spinner: Spinner::new(config.wait, wait::measure_wake_cost()),
             patience: config.patience,
             barrier: Barrier::Fence,
@@ -127,7 +126,7 @@ impl Receiver {
             seen_at_wait: 0,
             ended: None,
             armed: false,
-            seat,
+            slot,
             desk,
             membership,
         })
@@ -274,7 +273,7 @@ impl Receiver {
 
     /// Returns what this handle has done so far.
     pub fn stats(&self) -> Stats {
-        if self.owner.is_current() { self.seat.slot().snapshot() } else { Stats::default() }
+        if self.owner.is_current() { self.slot.snapshot() } else { Stats::default() }
     }
 
     /// Leaves: senders are told. Receiving is an error from now on, until [`reconnect`](Self::reconnect).

@@ -151,6 +151,11 @@ impl Receiver {
         &self.spinner
     }
 
+    #[cfg(feature = "tokio")]
+    pub(crate) fn set_spinner(&mut self, spinner: Spinner) {
+        self.spinner = spinner;
+    }
+
     /// Takes the announcement back.
     pub(crate) fn rise(&mut self) {
         for source in &mut self.sources {

@@ -18,11 +18,10 @@ use super::desk::Desk;
 use super::membership::{Membership, Open, os};
 use super::peer::MemberEvent;
 use super::policy::{Policy, Sent};
-use super::seat::Seat;
 use crate::connection::rings;
 use crate::error::CloseReason;
 use crate::error::broadcast::{JoinError, SendError, SendTimeoutError, TrySendError};
-use crate::metrics::{SendCounters, Stats};
+use crate::metrics::{SendCounters, Slot, Stats};
 use crate::ring::{Kind, Mode, Producer, Reservation};
 use crate::shm::Segment;
 use crate::shm::layout::sleep;
@@ -63,7 +62,7 @@ pub struct Sender {
     epoll: sys::Epoll,
     counters: SendCounters,
     /// Our own line in the tables.
-    seat: Arc<Seat>,
+    slot: Arc<Slot>,
     message_bytes_max: usize,
     stalls: Stalls,
     events: VecDeque<MemberEvent>,
@@ -89,7 +88,7 @@ impl Sender {
         // The barrier contains a fence, so it is right for receivers that fence for themselves too; all do if we sleep.
         let expedited = config.wants_barrier() && sys::is_barrier_known();
         let barrier = if expedited { Barrier::Expedited } else { Barrier::Fence };
-        let seat = Arc::clone(&open.seat);
+        let slot = Arc::clone(&open.slot);
         Ok(Self {
             readers: Vec::new(),
             owner: sys::ForkToken::current().map_err(|source| os("set up the fork check", source))?,
@@ -99,7 +98,7 @@ impl Sender {
             spinner: Spinner::new(config.wait, wait::measure_wake_cost()),
             fences: false,
             epoll,
-            counters: seat.slot().send_counters(),
+            counters: slot.send_counters(),
             message_bytes_max: config.message_bytes_max.min(usize::MAX as u64) as usize,
             stalls: Stalls::default(),
             events: VecDeque::new(),
@@ -107,7 +106,7 @@ impl Sender {
             ended: None,
             armed: false,
             producer: rings::producer(segment, mode),
-            seat,
+            slot,
             desk,
             membership,
         })
@@ -264,7 +263,7 @@ impl Sender {
 
     /// Returns what this handle has done so far.
     pub fn stats(&self) -> Stats {
-        if self.owner.is_current() { self.seat.slot().snapshot() } else { Stats::default() }
+        if self.owner.is_current() { self.slot.snapshot() } else { Stats::default() }
     }
 
     /// Leaves: receivers get what was sent, then they are told; the name of a route is free. Sending is an error from now on,

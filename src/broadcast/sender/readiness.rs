@@ -5,6 +5,8 @@ use super::Sender;
 use crate::connection::{Armed, Readiness};
 use crate::ring::NoRoom;
 use crate::sys;
+#[cfg(feature = "tokio")]
+use crate::wait::Spinner;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -54,6 +56,21 @@ impl Sender {
         self.counters.sleeps.add(1);
         self.armed = true;
         Armed::Wait
+    }
+
+    /// Says whether there is room for `len` bytes, or an attempt would bring other news.
+    pub(crate) fn is_worth_a_try(&mut self, len: usize, align: u64) -> bool {
+        self.desk.has_news() || !matches!(self.producer.reserve(len, align), Err(NoRoom::Full))
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn spinner(&self) -> &Spinner {
+        &self.spinner
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn set_spinner(&mut self, spinner: Spinner) {
+        self.spinner = spinner;
     }
 
     /// Takes back what [`arm_for`](Self::arm_for) announced.
