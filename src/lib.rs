@@ -64,7 +64,7 @@ pub use connection::{
     Readiness, Receiver, Sender, Shutdown, WorkerContext, census, connect, pair, runtime_directory,
 };
 #[cfg(feature = "crash-points")]
-pub use crash::POINTS as CRASH_POINTS;
+pub use crash::{BROADCAST_POINTS as BROADCAST_CRASH_POINTS, POINTS as CRASH_POINTS};
 pub use error::*;
 #[cfg(not(loom))]
 pub use metrics::Stats;

@@ -24,6 +24,8 @@ mod record;
 pub(crate) use assembly::{Assembly, Step};
 pub(crate) use consumer::{Consumer, ConsumerParts, Lag, Polled, Record};
 pub(crate) use mode::Mode;
+#[cfg(test)]
+pub(crate) use producer::ReaderAt;
 pub(crate) use producer::{NoRoom, Producer, ProducerParts, Reservation};
 pub(crate) use record::Kind;
 
