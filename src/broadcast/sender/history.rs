@@ -10,8 +10,9 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) fn new(messages_max: u32) -> Self {
-        let messages_max = messages_max as usize;
+    pub(super) fn new(messages_max: u32, ring_bytes: u64) -> Self {
+        // More than that no ring holds.
+        let messages_max = u64::from(messages_max).min(ring_bytes / RECORD_BYTES_MIN) as usize;
         // Memory for all of it now, so that no send allocates.
         Self { starts: VecDeque::with_capacity(messages_max), messages_max }
     }
@@ -48,3 +49,6 @@ impl History {
         held.fold((producer.tail(), 0), |(_, count), start| (*start, count + 1))
     }
 }
+
+/// An empty message is a header.
+const RECORD_BYTES_MIN: u64 = 8;

@@ -93,7 +93,7 @@ impl Sender {
             readers: Vec::new(),
             owner: sys::ForkToken::current().map_err(|source| os("set up the fork check", source))?,
             policy: settings.policy,
-            history: History::new(settings.history.unwrap_or(0)),
+            history: History::new(settings.history.unwrap_or(0), segment.ring_bytes()),
             sleeper: Sleeper::new(segment.word(sleep::SPACE), barrier),
             spinner: Spinner::new(config.wait, wait::measure_wake_cost()),
             fences: false,
