@@ -129,7 +129,7 @@ fn two_who_join_at_the_same_instant_hear_each_other_once() {
             let mut own_end = member(&channel, "");
             // Both have joined.
             joined.wait();
-            assert_eq!((own_end.sender().receiver_count(), own_end.receiver().sender_count()), (1, 1));
+            assert_eq!(own_end.sender().receiver_count(), 1);
             Speech::new(own, 50).send_to(own_end.sender(), 1, 2);
             said.wait();
             let mut book = Book::default();
@@ -188,13 +188,13 @@ fn role_twin() {
             hear();
         };
         step("joined");
-        let counts = (own.sender().receiver_count(), own.receiver().sender_count());
-        assert_eq!(counts, (2, 2), "receivers and senders");
+        assert_eq!(own.sender().receiver_count(), 2, "both are known at once");
         Speech::new(std::process::id(), 50).send_to(own.sender(), 2, 1);
         step("said");
         let mut book = Book::default();
         book.receive(own.receiver(), 2);
         assert_eq!(own.try_recv().map(|message| message.to_vec()), Err(TryRecvError::Empty));
+        assert_eq!((own.sender().receiver_count(), own.receiver().sender_count()), (2, 2));
         step("heard");
         drop(own);
         step("left");
@@ -214,10 +214,9 @@ fn members_that_come_and_go_under_load_cost_the_others_nothing() {
     let channel = name(&scratch, "square");
     let mut residents: Vec<Peer> = (0..2).map(|_| member_process(&channel, "")).collect();
     let mut watching = member(&channel, "");
-    for peer in &mut residents {
-        ask_for(peer, "await 2", "receivers 2");
-        ask_for(peer, "hearing 2", "senders 2");
-    }
+    await_receivers(watching.sender(), 2);
+    residents.iter_mut().for_each(|peer| ask_for(peer, "await 2", "receivers 2"));
+    residents.iter_mut().for_each(|peer| ask_for(peer, "hearing 2", "senders 2"));
     residents.iter_mut().for_each(|peer| ask_for(peer, "flow 200", "flowing"));
     let variables = [("CHANNEL", channel.as_str()), ("VISITS", "12")];
     let visitors: Vec<Peer> = (0..2).map(|_| Peer::spawn("visit", &variables)).collect();
@@ -332,7 +331,6 @@ fn a_member_without_its_receiver_only_speaks() {
     ask_for(&mut peer, "await 1", "receivers 1");
     drop(receiver);
     ask_for(&mut peer, "event", &format!("left {} PeerClosed", std::process::id()));
-    ask_for(&mut peer, "count", "0 1");
     // Nobody hears it, and nobody is in its way.
     ask_for(&mut peer, "send 1000 200", "sent 1000");
     let mut speech = Speech::new(1, 200);
@@ -340,9 +338,11 @@ fn a_member_without_its_receiver_only_speaks() {
     ask_for(&mut peer, "receive 50", &format!("received {}", speech.report_all()));
     // Who comes later hears it, too, and is not heard by it.
     let mut late = member_process(&channel, "");
-    ask_for(&mut late, "count", "1 2");
     let first = speech.next;
     speech.send_to(&mut sender, 2, 10);
+    ask_for(&mut peer, "await 1", "receivers 1");
+    ask_for(&mut late, "hearing 2", "senders 2");
+    ask_for(&mut late, "count", "1 2");
     ask_for(&mut late, "receive 10", &format!("received {}", speech.report(first..first + 10)));
     drop(sender);
     ask_for(&mut late, "end", &format!("end PeerClosed {}", speech.report(first..first + 10)));
@@ -357,7 +357,8 @@ fn a_member_without_its_sender_only_hears() {
     let scratch = scratch_dir();
     let channel = name(&scratch, "square");
     let mut peer = member_process(&channel, "");
-    let (sender, mut receiver) = member(&channel, "").split();
+    let (mut sender, mut receiver) = member(&channel, "").split();
+    await_receivers(&mut sender, 1);
     drop(sender);
     ask_for(&mut peer, "end", "end PeerClosed 0 0");
     ask_for(&mut peer, "count", "1 0");
@@ -366,8 +367,9 @@ fn a_member_without_its_sender_only_hears() {
     book.receive(&mut receiver, 60);
     // It hears those who come later, too, and is not heard.
     let mut late = member_process(&channel, "");
-    ask_for(&mut late, "count", "2 1");
+    ask_for(&mut peer, "await 2", "receivers 2");
     ask_for(&mut late, "send 60 200", "sent 60");
+    ask_for(&mut late, "count", "2 1");
     book.receive(&mut receiver, 60);
     assert_eq!(book.line(late.pid()).unwrap().next, 60);
     drop(receiver);
@@ -406,6 +408,8 @@ fn a_member_that_left_is_missed_by_nobody_and_its_place_is_free() {
     let mut visitor = member_process(&channel, "");
     // One visit has cleaned up behind the killed.
     assert_eq!(scratch.entries().len(), 2);
+    await_receivers(stays.sender(), 1);
+    ask_for(&mut visitor, "hearing 1", "senders 1");
     ask_for(&mut visitor, "count", "1 1");
     quit(visitor);
 }

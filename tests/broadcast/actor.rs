@@ -11,7 +11,8 @@
 //! | `receive` COUNT | receives so many | `received`, how many in all, their checksum |
 //! | `end` | receives until a sender is gone | `end`, why, how many in all, their checksum |
 //! | `lag` | receives until a sender is gone, messages may be lost | `end`, why, how many in all, how many lost |
-//! | `slow` US | the same without an answer, waiting so long after each | |
+//! | `slow` US COUNT | as `end`, but waits so long after each of the first COUNT | as `end` |
+//! | `survive` | receives until the sender closes, whatever it does meanwhile | `survived`, how many in all, how often it was cut off |
 //! | `next`, `look` | waits for an event, or looks for one | see `describe`; `nothing` |
 //! | `event` | waits until a receiver comes or goes | see `describe_member` |
 //! | `count` | | receivers and senders |
@@ -21,6 +22,7 @@
 
 use super::{Book, Options, Speech, describe, describe_member, member_event};
 use crate::common::{self, DEADLINE, Peer, hear, say};
+use ringway::CloseReason;
 use ringway::broadcast::{Event, JoinError, Receiver, Sender};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -125,7 +127,12 @@ impl Actor {
                 let reason = self.lag();
                 say(&format!("end {reason} {} {}", self.book.count(), self.lost));
             }
-            "slow" => self.slow(Duration::from_micros(number(0))),
+            "slow" => {
+                self.slow(Duration::from_micros(number(0)), number(1));
+                let reason = self.book.receive_to_end(self.receiver.as_mut().unwrap());
+                say(&format!("end {reason:?} {}", self.book.report()));
+            }
+            "survive" => self.survive(),
             "next" => {
                 let event = self.receiver().next().unwrap();
                 say(&describe(&event));
@@ -221,18 +228,21 @@ impl Actor {
         }
     }
 
-    fn slow(&mut self, pause: Duration) {
-        loop {
-            match self.receiver.as_mut().unwrap().next_timeout(DEADLINE).unwrap() {
-                Some(Event::Message(message)) => _ = self.book.hear(&message),
-                Some(Event::Joined(_)) => {}
-                Some(Event::Left(_, reason)) => {
-                    return say(&format!("end {reason:?} {}", self.book.report()));
-                }
-                Some(event) => panic!("{}", describe(&event)),
-                None => panic!("nothing came"),
-            }
+    fn slow(&mut self, pause: Duration, count: u64) {
+        for _ in 0..count {
+            self.book.receive(self.receiver.as_mut().unwrap(), 1);
             thread::sleep(pause);
+        }
+    }
+
+    fn survive(&mut self) {
+        let mut cuts = 0;
+        loop {
+            match self.book.receive_to_end(self.receiver.as_mut().unwrap()) {
+                CloseReason::TooSlow => cuts += 1,
+                CloseReason::PeerClosed => return say(&format!("survived {} {cuts}", self.book.count())),
+                reason => panic!("{reason:?}"),
+            }
         }
     }
 

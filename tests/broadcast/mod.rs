@@ -164,14 +164,20 @@ impl Book {
         }
     }
 
-    /// Receives until a sender is gone, and returns why it is. No message may be lost.
+    /// Receives until a sender is gone, and returns why it is. No message may be lost, but those that came while it had
+    /// cut us off.
     #[track_caller]
     pub fn receive_to_end(&mut self, receiver: &mut Receiver) -> CloseReason {
         loop {
             match receiver.next_timeout(common::DEADLINE).unwrap() {
                 Some(Event::Message(message)) => _ = self.hear(&message),
                 Some(Event::Joined(_)) => {}
-                Some(Event::Left(_, reason)) => return reason,
+                Some(Event::Left(_, reason)) => {
+                    if reason == CloseReason::TooSlow {
+                        self.lose_sight();
+                    }
+                    return reason;
+                }
                 Some(event) => panic!("{}", describe(&event)),
                 None => panic!("nothing came"),
             }

@@ -66,7 +66,7 @@ fn a_route_has_more_than_32_receivers() {
 #[test]
 fn a_route_has_a_thousand_receivers() {
     let _guard = hang_guard();
-    ringway::raise_descriptor_limit();
+    ringway::raise_descriptor_limit().unwrap();
     let scratch = scratch_dir();
     let route = name(&scratch, "news");
     let mut sender = sender(&route, "many=1000");

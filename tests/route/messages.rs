@@ -10,9 +10,11 @@ use ringway::broadcast::{Receiver, SendError, SendTimeoutError, Sender, Sent, Tr
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Joins and says which messages it gets without any being sent.
-fn past(route: &str, options: &str) -> std::ops::Range<u64> {
+/// Lets somebody join, and returns which messages it gets without any being sent.
+fn past(sender: &mut Sender, route: &str, options: &str) -> std::ops::Range<u64> {
     let mut late = receiver(route, options);
+    await_receivers(sender, 1);
+    assert_eq!(late.wait_for_senders(1, DEADLINE), Ok(1));
     let mut book = Book::default();
     loop {
         match late.try_recv() {
@@ -21,6 +23,8 @@ fn past(route: &str, options: &str) -> std::ops::Range<u64> {
             Err(error) => panic!("{error}"),
         }
     }
+    drop(late);
+    common::wait_until("it is gone", || sender.receiver_count() == 0);
     book.line(1).map_or(0..0, |line| line.first..line.next)
 }
 
@@ -32,28 +36,22 @@ fn a_late_receiver_gets_the_last_messages_that_are_kept_for_it() {
     for policy in ["policy=block", "policy=block:1000", "policy=overwrite", "policy=drop"] {
         let mut sender = sender(&route, &format!("history=10 {policy}"));
         let mut speech = Speech::new(1, 100);
-        assert_eq!(past(&route, ""), 0..0, "nothing yet");
+        assert_eq!(past(&mut sender, &route, ""), 0..0, "nothing yet");
         speech.send(&mut sender, 4);
-        assert_eq!(past(&route, ""), 0..4, "fewer than are kept");
+        assert_eq!(past(&mut sender, &route, ""), 0..4, "fewer than are kept");
         speech.send(&mut sender, 500);
-        assert_eq!(past(&route, ""), 494..504, "{policy}");
-        assert_eq!(past(&route, "history=3"), 501..504);
-        assert_eq!(past(&route, "history=11"), 494..504);
-        assert_eq!(past(&route, "history=0"), 0..0);
+        assert_eq!(past(&mut sender, &route, ""), 494..504, "{policy}");
+        assert_eq!(past(&mut sender, &route, "history=3"), 501..504);
+        assert_eq!(past(&mut sender, &route, "history=11"), 494..504);
+        assert_eq!(past(&mut sender, &route, "history=0"), 0..0);
         // The past, then what is sent after it, without a seam.
         let mut late = receiver(&route, "history=5");
-        await_only(&mut sender);
         speech.send_to(&mut sender, 1, 20);
         let mut book = Book::default();
         book.receive(&mut late, 25);
         assert_eq!(book.report(), speech.report(499..524));
         expect_nothing_more(&mut late);
     }
-}
-
-/// Those who only looked are gone, one has stayed.
-fn await_only(sender: &mut Sender) {
-    common::wait_until("the others are gone", || sender.receiver_count() == 1);
 }
 
 #[track_caller]
@@ -71,7 +69,7 @@ fn a_history_is_shorter_when_the_ring_no_longer_has_it() {
         let mut speech = Speech::new(1, 400);
         for _ in 0..40 {
             speech.send(&mut sender, 37);
-            let range = past(&route, "");
+            let range = past(&mut sender, &route, "");
             assert_eq!(range.end, speech.next, "{policy}: the last is always among them");
             let bytes: usize =
                 range.clone().map(|number| 24 + common::mixed_len(number, 400 - 16)).sum::<usize>();
@@ -93,16 +91,16 @@ fn a_history_counts_messages_and_not_their_parts() {
     let mut speech = Speech::new(1, 20_000);
     for round in 0..40 {
         speech.send(&mut sender, 1);
-        let range = past(&route, "");
+        let range = past(&mut sender, &route, "");
         assert_eq!(range.end, speech.next, "round {round}");
         assert!(range.end - range.start <= 3, "round {round}: {range:?}");
         assert!(!range.is_empty(), "round {round}: a message of a third of the ring is there");
     }
     // One that is longer than the ring cannot be kept, and nothing of it is given.
     sender.send(&message(9, 100_000)).unwrap();
-    assert_eq!(past(&route, ""), 0..0);
+    assert_eq!(past(&mut sender, &route, ""), 0..0);
     speech.send(&mut sender, 1);
-    assert_eq!(past(&route, ""), speech.next - 1..speech.next);
+    assert_eq!(past(&mut sender, &route, ""), speech.next - 1..speech.next);
 }
 
 #[test]
