@@ -36,7 +36,7 @@ enum Step {
 }
 
 fn len() -> impl Strategy<Value = usize> {
-    prop_oneof![4 => 0..64_usize, 3 => 0..1500_usize, 2 => Just(RECORD_MAX), 1 => RECORD_MAX - 16..=RECORD_MAX]
+    prop_oneof![4 => LEN_MIN..64_usize, 3 => LEN_MIN..1500_usize, 2 => Just(RECORD_MAX), 1 => RECORD_MAX - 16..=RECORD_MAX]
 }
 
 fn step(long: usize) -> impl Strategy<Value = Step> {
@@ -47,7 +47,7 @@ fn step(long: usize) -> impl Strategy<Value = Step> {
         4 => len().prop_map(Step::Send),
         1 => (RECORD_MAX..=long).prop_map(Step::Send),
         3 => vec(len(), 0..12).prop_map(Step::Batch),
-        2 => (len(), 0..=100_usize).prop_map(|(len, percent)| Step::Claim(len, len * percent / 100)),
+        2 => (len(), 0..=100_usize).prop_map(|(len, percent)| Step::Claim(len, LEN_MIN.max(len * percent / 100))),
         1 => len().prop_map(Step::ClaimDropped),
         8 => (0..RECEIVERS_MAX, 0..12_usize).prop_map(|(which, count)| Step::Receive(which, count)),
         4 => (0..RECEIVERS_MAX, 0..30_usize).prop_map(|(which, max)| Step::ReceiveBatch(which, max)),
@@ -454,5 +454,7 @@ fn generous(len: usize) -> usize {
 
 const RECEIVERS_MAX: usize = 4;
 const RING_BYTES: usize = 16 << 10;
+/// From so many bytes on no two messages are the same.
+const LEN_MIN: usize = 8;
 /// Payload of the largest record.
 const RECORD_MAX: usize = RING_BYTES / 4 - 8;
