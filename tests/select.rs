@@ -371,7 +371,7 @@ fn a_receiver_that_is_taken_out_works_by_itself_and_the_others_go_on() {
     // It comes back in, with what it has not read, under another name.
     say(1, &mut senders);
     let id = select.add(alone).unwrap();
-    assert!(!ids[..].iter().any(|old| *old == id), "a name is not used twice");
+    assert!(!ids.contains(&id), "a name is not used twice");
     assert_eq!(next(&mut select), (id, "message 1 2".to_owned()));
     say(1, &mut senders);
     assert_eq!(next(&mut select), (id, "message 1 3".to_owned()));
