@@ -26,6 +26,15 @@ pub const POINTS: &[&str] = &[
     "sleeper.woken",
     "fragments.between",
     "close.word_stored",
+    "broadcast.hello_sent",
+    "broadcast.hello_received",
+    "broadcast.welcome_sent",
+    "broadcast.welcome_received",
+    "broadcast.newcomer_seen",
+    "broadcast.newcomer_told",
+    "broadcast.joined",
+    "broadcast.published",
+    "broadcast.rung",
 ];
 
 /// Kills this process if it was told to die here.
