@@ -12,11 +12,13 @@ mod presence;
 
 use broadcast::actor::{ask, ask_for, quit};
 use broadcast::{
-    Book, Speech, await_receivers, expect_nothing, name, receiver, receiver_process, sender, sender_process,
+    Book, Speech, await_receivers, describe, expect_nothing, name, receiver, receiver_process, sender,
+    sender_process,
 };
 use common::{DEADLINE, Peer, hang_guard, scratch_dir};
 use ringway::CloseReason;
-use ringway::broadcast::{JoinError, RecvTimeoutError, Sent, TryRecvError, TrySendError, WaitError};
+use ringway::broadcast::{Event, JoinError, RecvTimeoutError, Sent, TryRecvError, TrySendError, WaitError};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 #[test]
@@ -85,7 +87,8 @@ fn a_receiver_that_joins_late_gets_exactly_what_is_sent_afterwards() {
     let scratch = scratch_dir();
     let route = name(&scratch, "news");
     let mut sender = sender(&route, "");
-    let mut speech = Speech::new(1, 500);
+    // All of it fits into the ring.
+    let mut speech = Speech::new(1, 150);
     let mut receivers: Vec<(Peer, u64)> = Vec::new();
     for round in 0..5 {
         receivers.push((receiver_process(&route, ""), speech.next));
@@ -107,37 +110,40 @@ fn a_receiver_that_joins_in_the_middle_of_a_stream_misses_nothing_from_then_on()
     let route = name(&scratch, "news");
     let mut peer = sender_process(&route, "");
     ask_for(&mut peer, "flow 300", "flowing");
-    let mut receivers = Vec::new();
-    for _ in 0..10 {
-        let mut late = receiver(&route, "");
-        let mut book = Book::default();
-        book.receive(&mut late, 500);
-        receivers.push((late, book));
-        // Those who came before go on with it: nobody reads for them meanwhile.
-        for (receiver, book) in &mut receivers {
-            book.receive(receiver, 100);
-        }
-    }
-    peer.send_line("enough");
-    // The sender may be waiting for any of them.
-    let mut last = None;
-    std::thread::scope(|scope| {
-        let reading = receivers.iter_mut().map(|(receiver, book)| {
-            scope.spawn(move || {
-                assert_eq!(book.receive_to_end(receiver), CloseReason::PeerClosed);
+    let heard = AtomicU64::new(0);
+    let (books, last) = std::thread::scope(|scope| {
+        let reading: Vec<_> = (0..10)
+            .map(|number| {
+                common::wait_until("the stream flows", || heard.load(Ordering::Relaxed) >= 500 * number);
+                let mut late = receiver(&route, "");
+                scope.spawn({
+                    let heard = &heard;
+                    move || {
+                        let mut book = Book::default();
+                        while let Some(event) = late.next_timeout(DEADLINE).unwrap() {
+                            match event {
+                                Event::Message(message) => _ = book.hear(&message),
+                                Event::Left(_, CloseReason::PeerClosed) => return book,
+                                Event::Joined(_) => {}
+                                event => panic!("{}", describe(&event)),
+                            }
+                            heard.fetch_max(book.count(), Ordering::Relaxed);
+                        }
+                        panic!("the end has not come");
+                    }
+                })
             })
-        });
-        let reading: Vec<_> = reading.collect();
-        let said = peer.next_line();
-        last = said.strip_prefix("sent ").map(|next| next.parse::<u64>().unwrap());
+            .collect();
+        let said = ask(&mut peer, "enough");
         peer.send_line("quit");
-        reading.into_iter().for_each(|thread| thread.join().unwrap());
+        (reading.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>(), said)
     });
-    for (_, book) in &receivers {
+    for book in &books {
         let line = book.line(peer.pid()).unwrap();
-        assert_eq!(Some(line.next), last, "up to the last message");
+        assert_eq!(format!("sent {}", line.next), last, "up to the last message");
         assert_eq!(line.next - line.first, book.count());
     }
+    assert!(books.iter().map(|book| book.line(peer.pid()).unwrap().first).is_sorted());
     peer.finish();
 }
 
@@ -188,23 +194,32 @@ fn a_second_sender_is_refused_while_the_first_lives_and_disturbs_nothing() {
     drop(first);
     ask_for(&mut other, &format!("sender {route}"), "joined");
     ask_for(&mut other, "send 1 100", "sent 1");
-    peer.expect_heard(other.pid());
+    assert!(ask(&mut peer, "receive 1").starts_with("received 101 "));
     quit(peer);
     quit(other);
 }
 
-/// What a receiving process must say next.
-trait Heard {
-    fn expect_heard(&mut self, sender: u32);
-}
-
-impl Heard for Peer {
-    #[track_caller]
-    fn expect_heard(&mut self, sender: u32) {
+#[test]
+fn a_new_sender_is_heard_when_the_old_one_was_heard_to_its_end() {
+    let _guard = hang_guard();
+    let scratch = scratch_dir();
+    let route = name(&scratch, "news");
+    let mut receiver = receiver(&route, "");
+    // Four senders have come and gone before anything of them is looked at.
+    for speaker in 1..=4 {
+        let mut sender = sender(&route, "");
+        await_receivers(&mut sender, 1);
+        Speech::new(speaker, 50).send_to(&mut sender, 1, 3);
+    }
+    for speaker in 1..=4 {
         let own = std::process::id();
-        ask_for(self, "next", &format!("left {own} PeerClosed"));
-        ask_for(self, "next", &format!("joined {sender}"));
-        ask_for(self, "next", &format!("message {sender} 0"));
+        let message = |number: u64| format!("message {speaker} {number}");
+        let expected =
+            [format!("joined {own}"), message(0), message(1), message(2), format!("left {own} PeerClosed")];
+        for expected in expected {
+            let event = receiver.next_timeout(DEADLINE).unwrap().unwrap();
+            assert_eq!(describe(&event), expected, "of sender {speaker}");
+        }
     }
 }
 

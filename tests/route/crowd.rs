@@ -53,10 +53,13 @@ fn a_route_has_more_than_32_receivers() {
     let mut peers: Vec<Peer> = (0..11).map(|_| crowd(&route, 3, "")).collect();
     peers.iter_mut().for_each(|peer| peer.expect_line("joined"));
     await_receivers(&mut sender, 33);
-    peers.iter_mut().for_each(|peer| peer.send_line("end"));
+    peers.iter_mut().for_each(|peer| peer.send_line("3000"));
     let mut speech = Speech::new(1, 256);
     speech.send_to(&mut sender, 33, 3000);
     drop(sender);
+    let expected = format!("received 3 times {}", speech.report_all());
+    peers.iter_mut().for_each(|peer| peer.expect_line(&expected));
+    peers.iter_mut().for_each(|peer| peer.send_line("end"));
     let expected = format!("end 3 times {}", speech.report_all());
     peers.iter_mut().for_each(|peer| peer.expect_line(&expected));
     peers.into_iter().for_each(Peer::finish);

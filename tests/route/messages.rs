@@ -132,13 +132,13 @@ fn messages_of_every_length_arrive_as_they_were() {
 }
 
 #[test]
-fn a_message_is_borrowed_only_where_nobody_can_overwrite_it() {
+fn a_message_is_borrowed_only_where_nobody_is_ever_cut_off_or_overtaken() {
     let _guard = hang_guard();
     let scratch = scratch_dir();
     let route = name(&scratch, "news");
     for (policy, options, borrowed) in [
         ("policy=block", "trust", true),
-        ("policy=drop", "trust", true),
+        ("policy=drop", "trust", false),
         ("policy=block", "", false),
         ("policy=block:1000", "trust", false),
         ("policy=overwrite", "trust", false),
@@ -227,6 +227,7 @@ fn a_batch_appears_to_all_and_says_how_much_of_it_was_sent() {
     let refused = sender.try_send_batch(&batch[sent..]);
     assert!(matches!(refused, Err(TrySendError::WouldBlock { .. })), "{refused:?}");
     peer.send_line("end");
+    assert_eq!(own.wait_for_senders(1, DEADLINE), Ok(1));
     let mut received = 0;
     while received < sent {
         received += own.try_recv_batch(16, |message| _ = book.hear(&message)).unwrap();

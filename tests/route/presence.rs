@@ -52,6 +52,8 @@ fn a_sender_is_told_who_joined_left_and_died() {
         assert_eq!(joined.pid(), pid);
         assert_eq!(joined.cred().pid, pid);
         numbers.push(joined.number());
+        // It knows of the sender, too.
+        ask_for(&mut peer, "hearing 1", "senders 1");
         let reason = match round % 3 {
             0 => {
                 quit(peer);
@@ -71,6 +73,26 @@ fn a_sender_is_told_who_joined_left_and_died() {
     }
     assert_eq!(sender.try_event(), None);
     assert!(numbers.is_sorted_by(|a, b| a < b), "a number is never used twice: {numbers:?}");
+}
+
+#[test]
+fn a_receiver_that_leaves_at_once_has_left_and_not_died() {
+    let _guard = hang_guard();
+    let scratch = scratch_dir();
+    let route = name(&scratch, "news");
+    let mut sender = sender(&route, "");
+    for _ in 0..50 {
+        // It may be leaving before it knows where to start.
+        let peer = receiver(&route, "");
+        let MemberEvent::Joined(joined) = member_event(&mut sender) else { panic!("not joined") };
+        drop(peer);
+        assert_eq!(member_event(&mut sender), MemberEvent::Left(joined, CloseReason::PeerClosed));
+    }
+    let peer = receiver_process(&route, "");
+    assert!(matches!(member_event(&mut sender), MemberEvent::Joined(_)));
+    quit(peer);
+    let left = member_event(&mut sender);
+    assert!(matches!(left, MemberEvent::Left(_, CloseReason::PeerClosed)), "{left:?}");
 }
 
 #[test]
