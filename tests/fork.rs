@@ -6,12 +6,11 @@
 
 mod common;
 
-use common::{DEADLINE, Peer, check, hang_guard, hear, message, say, scratch_dir};
+use common::{DEADLINE, Peer, check, hang_guard, hear, in_a_child, message, say, scratch_dir};
 use ringway::{
     AcceptError, CloseReason, Config, Connection, Event, Group, RecvTimeoutError, SendError,
     SendTimeoutError, TryRecvError, TrySendError,
 };
-use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -110,26 +109,6 @@ fn a_peer_is_told_of_a_death_while_a_forked_child_holds_the_socket() {
 fn play(role: &str) {
     let _guard = hang_guard();
     Peer::spawn(role, &[]).finish();
-}
-
-/// Runs `work` in a child made by fork; its panic, signal or hanging is ours.
-fn in_a_child(work: impl FnOnce()) {
-    // SAFETY: the only other thread waits for this one and holds no lock; the child ends in `_exit`.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "{}", std::io::Error::last_os_error());
-    if pid == 0 {
-        // SAFETY: no memory is involved.
-        unsafe { libc::alarm(30) };
-        let outcome = panic::catch_unwind(AssertUnwindSafe(work));
-        // SAFETY: never returns; destructors of the parent's things must not run here.
-        unsafe { libc::_exit(i32::from(outcome.is_err())) };
-    }
-    let mut status = 0;
-    // SAFETY: `status` outlives the call.
-    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
-    assert_eq!(waited, pid);
-    assert!(!libc::WIFSIGNALED(status), "the child was killed by signal {}", libc::WTERMSIG(status));
-    assert_eq!(libc::WEXITSTATUS(status), 0, "the child panicked");
 }
 
 /// Runs a test with a connection to a process that echoes, which must work before and after.

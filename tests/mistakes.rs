@@ -1,8 +1,11 @@
 //! The mistakes of the systems we follow (REQUIREMENTS, section 4), between two processes; each number is a test here.
 #![allow(clippy::unwrap_used, reason = "what fails in a test may panic")]
 
+mod broadcast;
 mod common;
 
+use broadcast::actor::{ask_for, quit};
+use broadcast::{Speech, await_receivers, member, name, receiver_process, sender};
 use common::{DEADLINE, Peer, check, hang_guard, hear, message, mixed_len, scratch_dir};
 use ringway::{CloseReason, Config, Connection, RecvTimeoutError, SendTimeoutError, TrySendError, Wait};
 use std::sync::mpsc;
@@ -11,7 +14,12 @@ use std::time::Duration;
 
 #[test]
 fn peer_process() {
-    common::run_role(&[("obey", role_obey), ("stream", role_stream)]);
+    common::run_role(&[
+        ("obey", role_obey),
+        ("stream", role_stream),
+        ("actor", broadcast::actor::play),
+        ("members", role_members),
+    ]);
 }
 
 /// Mistake 1: process-private wake calls over shared memory never woke; a time-out hid it.
@@ -194,6 +202,108 @@ fn mistake_5_a_sender_is_told_that_a_receiver_does_not_read() {
     peer.expect_line("received 1");
 }
 
+/// Mistake 4: `try_send` threw the receivers out when the ring was full, and its result was ignored.
+#[test]
+fn mistake_4_trying_to_send_into_a_full_ring_harms_no_receiver_and_names_who_is_in_the_way() {
+    let _guard = hang_guard();
+    let scratch = scratch_dir();
+    let route = name(&scratch, "news");
+    let mut sender = sender(&route, "");
+    let mut peers = [receiver_process(&route, ""), receiver_process(&route, "")];
+    await_receivers(&mut sender, 2);
+    let mut speech = Speech::new(1, 200);
+    while sender.try_send(speech.next()).is_ok() {}
+    speech.unsaid();
+    for _ in 0..100_000 {
+        let refused = sender.try_send(&[1; 200]);
+        let Err(ringway::broadcast::TrySendError::WouldBlock { pid, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(peers.iter().any(|peer| peer.pid() == pid));
+    }
+    // One reads: the other is in the way, by its name.
+    let report = format!("received {}", speech.report_all());
+    ask_for(&mut peers[0], &format!("receive {}", speech.next), &report);
+    ask_for(&mut peers[0], "look", "nothing");
+    let refused = sender.try_send(&[1; 200]);
+    assert!(
+        matches!(refused, Err(ringway::broadcast::TrySendError::WouldBlock { pid, .. }) if pid == peers[1].pid()),
+        "{refused:?}"
+    );
+    assert_eq!((sender.try_event().is_some(), sender.receiver_count()), (true, 2));
+    assert!(sender.stats().full > 100_000, "counted");
+    ask_for(&mut peers[1], &format!("receive {}", speech.next), &report);
+    ask_for(&mut peers[1], "look", "nothing");
+    speech.send_to(&mut sender, 2, 1);
+    peers.into_iter().for_each(quit);
+}
+
+/// Mistake 5: send said true 257 times, and the slow receiver got 1.
+#[test]
+fn mistake_5_every_receiver_of_a_route_gets_what_was_said_to_go_to_so_many() {
+    let _guard = hang_guard();
+    let scratch = scratch_dir();
+    let route = name(&scratch, "news");
+    let mut sender = sender(&route, "policy=block");
+    let mut peers = [receiver_process(&route, ""), receiver_process(&route, "")];
+    await_receivers(&mut sender, 2);
+    peers[0].send_line("end");
+    peers[1].send_line("slow 1000 300");
+    let mut speech = Speech::new(1, 256);
+    speech.send_to(&mut sender, 2, 1000);
+    drop(sender);
+    peers.iter_mut().for_each(|peer| peer.expect_line(&format!("end PeerClosed {}", speech.report_all())));
+    peers.into_iter().for_each(quit);
+}
+
+/// Mistake 6: after kill -9 of a sender there was never a new one.
+#[test]
+fn mistake_6_a_killed_sender_is_followed_by_a_new_one_at_once() {
+    let _guard = hang_guard();
+    let scratch = scratch_dir();
+    let route = name(&scratch, "news");
+    let mut peer = receiver_process(&route, "");
+    for _ in 0..20 {
+        let mut killed = broadcast::sender_process(&route, "");
+        ask_for(&mut killed, "flow 200", "flowing");
+        peer.send_line("end");
+        killed.kill9();
+        let end = peer.next_line();
+        assert!(end.starts_with(&format!("end PeerDied {{ pid: {} }}", killed.pid())), "{end}");
+    }
+    let mut sender = sender(&route, "");
+    Speech::new(1, 100).send_to(&mut sender, 1, 10);
+    quit(peer);
+}
+
+/// Mistake 6: after kill -9 of 32 receivers the channel was full for ever.
+#[test]
+fn mistake_6_a_channel_whose_members_are_killed_by_the_dozen_stays_usable() {
+    let _guard = hang_guard();
+    let scratch = scratch_dir();
+    let channel = name(&scratch, "square");
+    let mut stays = member(&channel, "policy=block");
+    let mut speech = Speech::new(1, 200);
+    for round in 0..3 {
+        let mut peers: Vec<Peer> = (0..4).map(|_| Peer::spawn("members", &[("CHANNEL", &channel)])).collect();
+        peers.iter_mut().for_each(|peer| peer.expect_line("joined"));
+        await_receivers(stays.sender(), 32);
+        speech.send_to(stays.sender(), 32, 10);
+        peers.iter_mut().for_each(Peer::kill9);
+        common::wait_until("all are gone", || stays.sender().receiver_count() == 0);
+        // Several rings: nobody is in the way.
+        speech.send(stays.sender(), 300);
+        assert_eq!(stays.receiver().sender_count(), 0, "round {round}");
+    }
+    let mut peer = broadcast::member_process(&channel, "");
+    assert_eq!(scratch.entries().len(), 2, "the names of the dead are gone: {:?}", scratch.entries());
+    await_receivers(stays.sender(), 1);
+    ask_for(&mut peer, "hearing 1", "senders 1");
+    ask_for(&mut peer, "look", &format!("joined {}", std::process::id()));
+    ask_for(&mut peer, "look", "nothing");
+    quit(peer);
+}
+
 /// Mistake 7: a peer's data made the receiver panic. Whatever bytes a message has, they are only bytes.
 #[test]
 fn mistake_7_messages_that_look_like_headers_are_only_bytes() {
@@ -350,4 +460,13 @@ fn role_stream() {
     for number in 0..common::number_variable("COUNT") {
         connection.send(&message(number, mixed_len(number, 256))).unwrap();
     }
+}
+
+/// Eight members of a channel that neither speak nor listen.
+fn role_members() {
+    let channel = common::variable("CHANNEL");
+    let mut members: Vec<_> = (0..8).map(|_| member(&channel, "")).collect();
+    members.iter_mut().for_each(|member| assert!(member.sender().receiver_count() >= 1));
+    common::say("joined");
+    hear();
 }

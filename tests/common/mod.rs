@@ -18,6 +18,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -384,4 +385,26 @@ pub fn connected(
 /// Connects to the test that started this role; see [`connected`].
 pub fn join(config: &ringway::Config) -> ringway::Connection {
     config.connect(&variable("SOCKET")).unwrap()
+}
+
+/// Runs `work` in a child made by fork; its panic, signal or hanging is ours.
+///
+/// To be called in a process whose other threads hold no lock that the child needs.
+pub fn in_a_child(work: impl FnOnce()) {
+    // SAFETY: the other threads hold no lock that the child needs (duty of the caller); the child ends in `_exit`.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "{}", std::io::Error::last_os_error());
+    if pid == 0 {
+        // SAFETY: no memory is involved.
+        unsafe { libc::alarm(30) };
+        let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+        // SAFETY: never returns; destructors of the parent's things must not run here.
+        unsafe { libc::_exit(i32::from(outcome.is_err())) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert_eq!(waited, pid);
+    assert!(!libc::WIFSIGNALED(status), "the child was killed by signal {}", libc::WTERMSIG(status));
+    assert_eq!(libc::WEXITSTATUS(status), 0, "the child panicked");
 }

@@ -32,6 +32,8 @@ pub(super) struct Call {
     /// Those that knocked: hung up when this is done.
     knockers: Vec<Talk>,
     answers: Vec<SyncSender<Answer>>,
+    /// Our number for the sender, once it has let us in.
+    heard: Option<u64>,
     /// How long to wait before the next try to connect.
     redial: Duration,
 }
@@ -67,6 +69,13 @@ impl Call {
         match &self.stage {
             Stage::Dialling => None,
             Stage::Asked { talk, .. } | Stage::Welcomed { talk, .. } => Some(talk),
+        }
+    }
+
+    /// Says that we will not read, whether or not we were let in already.
+    fn leave(&self) {
+        if let Stage::Asked { segment, .. } | Stage::Welcomed { segment, .. } = &self.stage {
+            Sleeper::new(segment.word(sleep::DATA), Barrier::Fence).close();
         }
     }
 
@@ -121,6 +130,7 @@ impl Thread {
             knocked: None,
             knockers: knocker.into_iter().collect(),
             answers: answer.into_iter().collect(),
+            heard: None,
             redial: REDIAL_FIRST,
         };
         self.items.insert(token, Item::Call(Box::new(call)));
@@ -231,6 +241,7 @@ impl Thread {
                 let number = post.sources;
                 let heard = Hearing::Heard { instance: terms.instance, number };
                 post.hearing.insert(call.place.file_name.clone(), heard);
+                call.heard = Some(number);
                 let (barrier, instance) = (barrier && terms.barrier, terms.instance);
                 call.stage = Stage::Welcomed { talk, segment, terms, theirs, mode, barrier, number };
                 call.answer(Ok(true));
@@ -295,7 +306,15 @@ impl Thread {
         }
         let Some(Item::Call(mut call)) = self.items.remove(&token) else { return };
         let Some(post) = self.posts.get_mut(&call.post) else { return };
-        post.hearing.remove(&call.place.file_name);
+        // Another call may have taken its place: a later sender has knocked.
+        let is_ours = match post.hearing.get(&call.place.file_name) {
+            Some(Hearing::Calling(current)) => *current == token,
+            Some(Hearing::Heard { number, .. }) => call.heard == Some(*number),
+            None => false,
+        };
+        if is_ours {
+            post.hearing.remove(&call.place.file_name);
+        }
         match end {
             End::Absent => call.answer(Ok(false)),
             End::Refused(refusal) => {
@@ -315,6 +334,7 @@ impl Thread {
                 if let Some(talk) = call.talk() {
                     epoll.unwatch(talk.socket());
                 }
+                call.leave();
                 false
             }
             _ => true,

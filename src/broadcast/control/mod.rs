@@ -190,11 +190,7 @@ impl Thread {
                     post.writer = Some(*part);
                 }
             }
-            Command::StopWriting { post } => {
-                if let Some(post) = self.posts.get_mut(&post) {
-                    post.writer = None;
-                }
-            }
+            Command::StopWriting { post } => self.stop_writing(post),
             Command::Read { post, part } => {
                 if let Some(post) = self.posts.get_mut(&post) {
                     post.reader = Some(part);

@@ -1,6 +1,7 @@
 //! A name under which a handle, or the two halves of a member, are there for others.
 
 use super::super::desk::Desk;
+use super::super::link::Farewell;
 use super::super::receiver::ReceiverNews;
 use super::super::sender::SenderNews;
 use super::super::settings::Settings;
@@ -149,10 +150,27 @@ impl Thread {
         }
     }
 
+    pub(super) fn stop_writing(&mut self, number: u64) {
+        let writer = self.posts.get_mut(&number).and_then(|post| post.writer.take());
+        // Those that were welcome after the handle had left: nobody will ever tell them where to start.
+        while let Some(news) = writer.as_ref().and_then(|writer| writer.desk.take()) {
+            if let SenderNews::Reader(newcomer) = news {
+                newcomer.link.end(Farewell::Ring);
+            }
+        }
+    }
+
     pub(super) fn stop_reading(&mut self, number: u64) {
         self.hang_up(number);
         if let Some(post) = self.posts.get_mut(&number) {
-            post.reader = None;
+            // Those that let us in after the handle had left: nobody else will ever read them.
+            if let Some(reader) = post.reader.take() {
+                while let Some(news) = reader.desk.take() {
+                    if let ReceiverNews::Source(parts) = news {
+                        parts.leave();
+                    }
+                }
+            }
             post.hearing.clear();
         }
     }

@@ -463,8 +463,7 @@ impl Receiver {
             // Who cannot be waited for cannot be heard.
             let reason = CloseReason::Os { errno: error.raw_os_error().unwrap_or(0) };
             self.told_next.push_back(Quiet::Left(peer, reason));
-            parts.link.end(Farewell::Ring);
-            return;
+            return parts.leave();
         }
         self.barrier = self.barrier.max(parts.sleeper.barrier());
         self.sources.push(Source::new(parts));
@@ -492,7 +491,7 @@ impl Receiver {
         }
         while let Some(news) = self.desk.take() {
             if let ReceiverNews::Source(parts) = news {
-                parts.link.end(Farewell::Ring);
+                parts.leave();
             }
         }
     }

@@ -26,6 +26,14 @@ pub(crate) struct SourceParts {
     pub(in super::super) message_bytes_max: u64,
 }
 
+impl SourceParts {
+    /// Leaves a sender that was never read.
+    pub(in super::super) fn leave(mut self) {
+        self.sleeper.close();
+        self.link.end(Farewell::Ring);
+    }
+}
+
 /// One sender, as its receiver reads it.
 pub(super) struct Source {
     pub(super) parts: SourceParts,

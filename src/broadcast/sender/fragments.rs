@@ -168,7 +168,10 @@ impl Sender {
             _ => Kind::FragmentMiddle,
         };
         if sent == 0 {
-            self.history.note(self.producer.staged());
+            self.history.begin(self.producer.staged());
+        }
+        if last {
+            self.history.complete();
         }
         self.producer.write(&reservation, part);
         self.producer.stage(reservation, kind, part.len());

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 pub(super) struct History {
     starts: VecDeque<u64>,
     messages_max: usize,
+    /// The last one is being sent in fragments, and not complete.
+    is_begun: bool,
 }
 
 impl History {
@@ -14,7 +16,7 @@ impl History {
         // More than that no ring holds.
         let messages_max = u64::from(messages_max).min(ring_bytes / RECORD_BYTES_MIN) as usize;
         // Memory for all of it now, so that no send allocates.
-        Self { starts: VecDeque::with_capacity(messages_max), messages_max }
+        Self { starts: VecDeque::with_capacity(messages_max), messages_max, is_begun: false }
     }
 
     /// Says whether messages are kept for those who come late.
@@ -30,6 +32,17 @@ impl History {
         }
     }
 
+    /// Takes note of where a message begins that is sent in fragments.
+    pub(super) fn begin(&mut self, start: u64) {
+        self.note(start);
+        self.is_begun = true;
+    }
+
+    /// The message that was begun is complete.
+    pub(super) fn complete(&mut self) {
+        self.is_begun = false;
+    }
+
     fn push(&mut self, start: u64) {
         if self.starts.len() == self.messages_max {
             self.starts.pop_front();
@@ -37,16 +50,19 @@ impl History {
         self.starts.push_back(start);
     }
 
-    /// Takes back the last note: that message was not sent after all.
+    /// Takes back the last note: that message was begun and is given up.
     pub(super) fn forget_last(&mut self) {
         self.starts.pop_back();
+        self.is_begun = false;
     }
 
-    /// Returns where a receiver starts that wants so many messages of the past, and how many it gets.
+    /// Returns where a receiver starts that wants so many messages of the past, and how many of those that were completed
+    /// it gets.
     pub(super) fn start(&self, wanted: u32, producer: &Producer) -> (u64, u64) {
         let kept = self.starts.iter().rev().take(wanted as usize);
         let held = kept.take_while(|start| producer.holds(**start));
-        held.fold((producer.tail(), 0), |(_, count), start| (*start, count + 1))
+        let (start, count) = held.fold((producer.tail(), 0_u64), |(_, count), start| (*start, count + 1));
+        (start, if self.is_begun { count.saturating_sub(1) } else { count })
     }
 }
 
