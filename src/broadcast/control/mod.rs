@@ -160,9 +160,7 @@ impl Thread {
 
     fn run(mut self) {
         loop {
-            while let Some(command) = self.desk.take() {
-                self.obey(command);
-            }
+            self.obey_all();
             let until = self.next_deadline();
             if !self.desk.doze() {
                 continue;
@@ -176,6 +174,13 @@ impl Thread {
                 self.hear(found.token, found.hung_up);
             }
             self.see_to_deadlines();
+        }
+    }
+
+    /// Does what the handles have asked for so far.
+    fn obey_all(&mut self) {
+        while let Some(command) = self.desk.take() {
+            self.obey(command);
         }
     }
 

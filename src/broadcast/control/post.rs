@@ -100,7 +100,12 @@ impl Thread {
         for _ in 0..VISITS_AT_ONCE {
             let Some(post) = self.posts.get_mut(&number) else { return };
             match post.reception.drive() {
-                Ok(Some(visit)) => self.receive(number, visit),
+                Ok(Some(visit)) => {
+                    // Who knocks after our handle has looked around must find it reading, so what the handle asked
+                    // for before is done first.
+                    self.obey_all();
+                    self.receive(number, visit);
+                }
                 Ok(None) => return,
                 Err(_) => return post.reception.back_off(),
             }
