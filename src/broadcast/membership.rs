@@ -104,13 +104,20 @@ impl Membership {
     }
 
     /// Subscribes to nobody any more.
+    ///
+    /// Waits until the control thread has said so to those that are letting us in: the process may end right after this,
+    /// and should not look as if it had died.
     pub(super) fn detach_receiver(&self) {
         let mut state = self.state();
-        if let Some(open) = &state.open {
-            open.control.ask(Command::StopReading { post: open.post });
-        }
+        let told = state.open.as_ref().map(|open| {
+            let (done, told) = sync_channel(1);
+            open.control.ask(Command::StopReading { post: open.post, done });
+            told
+        });
         state.has_receiver = false;
         close_if_idle(&mut state);
+        drop(state);
+        let _ = told.map(|told| told.recv_timeout(LEAVE_PATIENCE));
     }
 
     /// Subscribes once more to a sender that has cut us off.
@@ -293,5 +300,7 @@ const DESCRIPTORS_PER_PEER: u64 = 2;
 /// For the control thread, subscriptions under way, and what else the process has open.
 const DESCRIPTORS_FIXED: u64 = 256;
 const PEERS_MAX_DEFAULT: usize = 4096;
+/// How long leaving waits for the control thread, which answers within microseconds once it runs.
+const LEAVE_PATIENCE: Duration = Duration::from_millis(100);
 /// A full queue empties within microseconds once its owner runs.
 const QUEUE_RETRY: Duration = Duration::from_millis(1);

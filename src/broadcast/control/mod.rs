@@ -71,6 +71,8 @@ pub(super) enum Command {
     },
     StopReading {
         post: u64,
+        /// Is told when everybody was told.
+        done: SyncSender<()>,
     },
     /// Subscribe to this sender if it is there, and say how that went.
     Subscribe {
@@ -201,7 +203,10 @@ impl Thread {
                     post.reader = Some(part);
                 }
             }
-            Command::StopReading { post } => self.stop_reading(post),
+            Command::StopReading { post, done } => {
+                self.stop_reading(post);
+                let _ = done.try_send(());
+            }
             Command::Subscribe { post, place, answer } => {
                 self.subscribe(post, place, None, None, answer);
             }
