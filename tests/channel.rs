@@ -369,6 +369,7 @@ fn a_member_without_its_sender_only_hears() {
     let mut late = member_process(&channel, "");
     ask_for(&mut peer, "await 2", "receivers 2");
     ask_for(&mut late, "send 60 200", "sent 60");
+    ask_for(&mut late, "hearing 1", "senders 1");
     ask_for(&mut late, "count", "2 1");
     book.receive(&mut receiver, 60);
     assert_eq!(book.line(late.pid()).unwrap().next, 60);
