@@ -26,15 +26,6 @@ pub const POINTS: &[&str] = &[
     "sleeper.woken",
     "fragments.between",
     "close.word_stored",
-    "broadcast.hello_sent",
-    "broadcast.hello_received",
-    "broadcast.welcome_sent",
-    "broadcast.welcome_received",
-    "broadcast.newcomer_seen",
-    "broadcast.newcomer_told",
-    "broadcast.joined",
-    "broadcast.published",
-    "broadcast.rung",
 ];
 
 /// The points of routes and channels, in the order in which joining and sending pass them; beside those of the ring.
