@@ -222,6 +222,7 @@ impl Consumer {
     }
 
     /// Says whether the writer has begun to overwrite what was just read at our position.
+    #[inline(always)]
     fn overrun(&self) -> bool {
         if !cfg!(weaken = "overrun_no_acquire") {
             // Acquire fence: pairs with the Release fence in `Producer::announce`; if anything read before was

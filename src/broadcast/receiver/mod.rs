@@ -144,7 +144,17 @@ impl Receiver {
     /// before, or came in fragments.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Message<'_>, TryRecvError> {
-        let taken = self.try_take()?;
+        if self.take_plain() {
+            return Ok(self.copied());
+        }
+        self.try_recv_any()
+    }
+
+    // Apart, so that the short path above is small enough to become part of the caller's loop; and without a token in
+    // between, which would go through memory.
+    #[inline(never)]
+    fn try_recv_any(&mut self) -> Result<Message<'_>, TryRecvError> {
+        let taken = self.try_take_any()?;
         Ok(self.message(taken))
     }
 
@@ -156,17 +166,19 @@ impl Receiver {
     /// As [`try_recv`](Self::try_recv) while messages come; then spins and sleeps as [`Wait`](crate::Wait) says.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_>, RecvError> {
-        let taken = match self.try_take() {
-            Ok(taken) => taken,
-            Err(TryRecvError::Empty) => match self.take_until(None) {
-                Ok(taken) => taken,
-                Err(RecvTimeoutError::Lagged(messages)) => return Err(RecvError::Lagged(messages)),
-                Err(RecvTimeoutError::Closed(reason)) => return Err(RecvError::Closed(reason)),
-                Err(RecvTimeoutError::Timeout) => unreachable!("invariant: no deadline was given"),
-            },
-            Err(TryRecvError::Lagged(messages)) => return Err(RecvError::Lagged(messages)),
-            Err(TryRecvError::Closed(reason)) => return Err(RecvError::Closed(reason)),
-        };
+        if self.take_plain() {
+            return Ok(self.copied());
+        }
+        self.recv_any()
+    }
+
+    #[inline(never)]
+    fn recv_any(&mut self) -> Result<Message<'_>, RecvError> {
+        let taken = self.take_until(None).map_err(|error| match error {
+            RecvTimeoutError::Lagged(messages) => RecvError::Lagged(messages),
+            RecvTimeoutError::Closed(reason) => RecvError::Closed(reason),
+            RecvTimeoutError::Timeout => unreachable!("invariant: no deadline was given"),
+        })?;
         Ok(self.message(taken))
     }
 
@@ -226,7 +238,16 @@ impl Receiver {
     /// # Errors
     /// As [`try_next`](Self::try_next).
     #[expect(clippy::should_implement_trait, reason = "what it returns borrows the receiver")]
+    #[inline]
     pub fn next(&mut self) -> Result<Event<'_>, CloseReason> {
+        if self.take_plain() {
+            return Ok(Event::Message(self.copied()));
+        }
+        self.next_any()
+    }
+
+    #[inline(never)]
+    fn next_any(&mut self) -> Result<Event<'_>, CloseReason> {
         match self.take_event_until(None)? {
             Some(taken) => Ok(self.event(taken)),
             None => unreachable!("invariant: no deadline was given"),
@@ -334,6 +355,12 @@ impl Receiver {
         let source = &self.sources[taken.source];
         let borrowed = matches!(taken.place, Place::Lent(_));
         Message::new(source.bytes(taken.place, &self.scratch), &source.parts.peer, borrowed)
+    }
+
+    /// Shows the message that [`take_plain`](Self::take_plain) took.
+    #[inline(always)]
+    fn copied(&self) -> Message<'_> {
+        Message::new(&self.scratch, &self.sources[self.current].parts.peer, false)
     }
 
     /// Takes what happens next, if anything has; [`event`](Self::event) shows it until the next is taken.

@@ -117,6 +117,7 @@ impl Source {
     }
 
     /// Shows the message that was taken last.
+    #[inline]
     pub(super) fn bytes<'a>(&'a self, place: Place, scratch: &'a [u8]) -> &'a [u8] {
         match place {
             Place::Copied => scratch,
