@@ -213,7 +213,7 @@ impl Consumer {
         if cfg!(weaken = "consumed_relaxed") {
             self.parts.consumed.store_relaxed(consumed);
         } else {
-            // Pairs with the load in `Producer::look_for_room`: everything before was copied out.
+            // Pairs with the load in `Producer::look`: everything before was copied out.
             self.parts.consumed.store_release(consumed);
         }
         self.released = self.head;
@@ -247,22 +247,29 @@ impl Consumer {
         Ok(Lag { bytes, messages })
     }
 
-    /// Reads the position published last and the number of messages before it.
-    ///
-    /// The writer stores the number, the position, the number again. We read backwards: between two numbers that are the
-    /// same there is a position to which they belong. If the writer is always faster, the number is one of a little earlier.
+    /// Reads the position published last and the number of messages before it. If the writer is always faster, the number
+    /// is one of a little earlier.
     fn published(&self) -> (u64, u64) {
-        let mut tries = 0;
+        let mut tries = 1;
         loop {
-            // Pairs with the store in `Producer::tell_published`: this position or a later one is seen.
-            let messages = self.parts.messages_after.load_acquire();
-            // Pairs with the store in `Producer::tell_published`: its number or a later one is seen.
-            let seen = self.parts.published.load_acquire();
-            tries += 1;
-            if self.parts.messages.load_relaxed() == messages || tries == COUNT_TRIES {
+            let (seen, messages, agree) = self.published_at_once();
+            if agree || tries == COUNT_TRIES {
                 return (seen, messages);
             }
+            tries += 1;
         }
+    }
+
+    /// Reads the position published last and a number of messages; says whether they belong together.
+    ///
+    /// The writer stores the number, the position, the number again. We read backwards: between two numbers that are the
+    /// same there is a position to which they belong.
+    pub(super) fn published_at_once(&self) -> (u64, u64, bool) {
+        // Pairs with the store in `Producer::tell_published`: its position or a later one is seen.
+        let messages = self.parts.messages_after.load_acquire();
+        // Pairs with the store in `Producer::tell_published`: its number or a later one is seen.
+        let seen = self.parts.published.load_acquire();
+        (seen, messages, self.parts.messages.load_relaxed() == messages)
     }
 }
 
@@ -273,4 +280,4 @@ const PADDING_RUN_MAX: usize = 2;
 /// The consumer tells the producer at the latest when it has read this share of the ring.
 const RELEASE_SHARE: u64 = 8;
 /// So often the number of messages is read before one is taken that may be a little old.
-const COUNT_TRIES: usize = if cfg!(loom) { 2 } else { 64 };
+const COUNT_TRIES: u32 = if cfg!(loom) { 2 } else { 64 };

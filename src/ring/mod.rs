@@ -9,6 +9,9 @@
 //! that follow the first of a batch, or a padding record, are stored without order before the first is released,
 //! so a batch appears at once. `docs/layout.md` has the bits, `docs/ordering.md` the pairs of stores and loads.
 //!
+//! What becomes of readers that do not keep up is the ring's [`Mode`]. A writer that may go on without one announces what
+//! it is about to overwrite, and readers look at that after each copy.
+//!
 //! Tried and dropped: a shared tail index. It has two modes, and falls into the slow one at random (64 B: 3.6-17
 //! million messages/s against 14-15 in band).
 //!

@@ -358,10 +358,18 @@ impl Producer {
     fn tell_published(&self) {
         // Relaxed: the store of `published` orders it.
         self.parts.messages.store_relaxed(self.messages);
-        // Pairs with the load in `Consumer::resume`: an overrun reader finds a boundary here.
-        self.parts.published.store_release(self.tail);
-        // Pairs with the load in `Consumer::resume`: who sees this number sees that boundary or a later one.
-        self.parts.messages_after.store_release(self.messages);
+        if cfg!(weaken = "published_relaxed") {
+            self.parts.published.store_relaxed(self.tail);
+        } else {
+            // Pairs with the load in `Consumer::published_at_once`: an overrun reader finds a boundary here.
+            self.parts.published.store_release(self.tail);
+        }
+        if cfg!(weaken = "count_relaxed") {
+            self.parts.messages_after.store_relaxed(self.messages);
+        } else {
+            // Pairs with the load in `Consumer::published_at_once`: who sees this number sees that boundary or a later one.
+            self.parts.messages_after.store_release(self.messages);
+        }
     }
 
     /// Says that nothing will be published any more. What is staged is dropped.
@@ -381,7 +389,7 @@ impl Producer {
     fn announce(&mut self, end: u64) {
         let ahead = end + self.parts.ring.ring_bytes() / ANNOUNCE_SHARE;
         self.announced = if self.parts.mode == Mode::Overwrite { end } else { self.limit.min(ahead) };
-        if self.parts.mode == Mode::Lossless {
+        if self.parts.mode == Mode::Lossless || cfg!(weaken = "cut_unannounced") {
             return;
         }
         if cfg!(weaken = "intent_relaxed") {
@@ -412,7 +420,8 @@ impl Producer {
     }
 
     fn fresh_limit(&self) -> u64 {
-        let slowest = self.readers.iter().map(Reader::position).min();
+        let positions = self.readers.iter().map(Reader::position);
+        let slowest = if cfg!(weaken = "waits_for_fastest") { positions.max() } else { positions.min() };
         // Who waits for nobody must still not pass itself within one batch.
         let oldest = slowest.filter(|_| self.parts.mode != Mode::Overwrite).unwrap_or(self.tail);
         oldest + self.parts.ring.ring_bytes()
@@ -466,4 +475,5 @@ const ALLOCATE_AHEAD_BYTES: u64 = 64 << 10;
 /// Memory comes in pages.
 const ALLOCATE_STEP_BYTES: u64 = 4 << 10;
 /// Where the writer waits, what is announced at once: less makes readers look more often, more leaves less of the past.
-const ANNOUNCE_SHARE: u64 = 8;
+/// Modelled rings are too small to be shared out.
+const ANNOUNCE_SHARE: u64 = if cfg!(loom) { 1 } else { 8 };

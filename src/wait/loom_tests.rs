@@ -1,6 +1,6 @@
 //! Models of the sleep/wake protocol for loom, in its fence form.
 
-use super::{Barrier, Look, Sleeper, Waker};
+use super::{Barrier, Look, Sleeper, Waker, barrier, before_peeks};
 use crate::primitive::{AtomicU64, Ordering, explore};
 use crate::shm::layout::sleep;
 use crate::shm::loom_word;
@@ -72,6 +72,65 @@ fn loom_a_second_sleep_is_never_missed() {
 #[test]
 fn loom_a_sleeping_worker_is_never_missed() {
     nobody_sleeps_through(2, Some(5));
+}
+
+/// One that publishes and wakes two, with one fence; each of them sleeps for good if it finds nothing and is not rung.
+#[test]
+fn loom_one_fence_serves_the_looks_at_two_sleepers() {
+    explore(|| {
+        let words = [loom_word(), loom_word()];
+        let published = Arc::new(AtomicU64::new(0));
+        let ring = Arc::clone(&published);
+        let (own, seen): (Vec<_>, Vec<_>) = words.into_iter().unzip();
+        let waking = loom::thread::spawn(move || {
+            let mut wakers =
+                seen.into_iter().map(|word| Waker::new(word, Barrier::Fence, None)).collect::<Vec<_>>();
+            ring.store(1, Ordering::Release);
+            let fences = wakers.iter_mut().fold(false, |fences, waker| waker.needs_fence() || fences);
+            before_peeks(fences);
+            wakers.iter_mut().map(|waker| waker.peek() == Look::Ring).collect::<Vec<_>>()
+        });
+        let sleeping = own.into_iter().map(|word| {
+            let published = Arc::clone(&published);
+            loom::thread::spawn(move || {
+                Sleeper::new(word, Barrier::Fence).arm();
+                published.load(Ordering::Acquire) == 0
+            })
+        });
+        let sleeping = sleeping.collect::<Vec<_>>();
+        let rung = waking.join().unwrap();
+        for (rung, sleeper) in rung.into_iter().zip(sleeping) {
+            assert!(rung || !sleeper.join().unwrap(), "sleeps for ever with a message waiting");
+        }
+    });
+}
+
+/// One that sleeps for two, with one barrier; it sleeps for good if it finds nothing and nobody rings.
+#[test]
+fn loom_one_barrier_serves_a_sleep_on_two_words() {
+    explore(|| {
+        let (own, seen): (Vec<_>, Vec<_>) = [loom_word(), loom_word()].into_iter().unzip();
+        let rings = [0, 1].map(|_| Arc::new(AtomicU64::new(0)));
+        let waking = seen.into_iter().zip(rings.clone()).map(|(word, ring)| {
+            loom::thread::spawn(move || {
+                ring.store(1, Ordering::Release);
+                Waker::new(word, Barrier::Fence, None).look() == Look::Ring
+            })
+        });
+        let waking = waking.collect::<Vec<_>>();
+        let sleeping = loom::thread::spawn(move || {
+            let mut sleepers =
+                own.into_iter().map(|word| Sleeper::new(word, Barrier::Fence)).collect::<Vec<_>>();
+            sleepers.iter_mut().for_each(Sleeper::announce);
+            barrier(sleepers.iter().map(Sleeper::barrier).max().unwrap());
+            rings.iter().map(|ring| ring.load(Ordering::Acquire) == 0).collect::<Vec<_>>()
+        });
+        let missed = sleeping.join().unwrap();
+        for (missed, waker) in missed.into_iter().zip(waking) {
+            let rung = waker.join().unwrap();
+            assert!(rung || !missed, "a message that neither was seen nor rang");
+        }
+    });
 }
 
 #[test]

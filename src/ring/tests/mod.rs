@@ -5,6 +5,7 @@
 
 mod adversary;
 mod claims;
+mod crowd;
 mod exhaustive;
 mod hostile_reader;
 mod model;
@@ -343,6 +344,14 @@ fn until_full(mut send: impl FnMut(u64) -> bool) -> u64 {
 /// Bytes that a record with this payload takes.
 fn total(len: usize) -> u64 {
     RECORD_HEADER_BYTES + (len as u64).next_multiple_of(8)
+}
+
+/// Where a record goes: not across the end of the ring, its payload aligned.
+fn place(staged: u64, len: usize, align: u64) -> u64 {
+    let aligned = |at: u64| (at + 8).next_multiple_of(align) - 8;
+    let here = aligned(staged);
+    let lap_end = staged / RING * RING + RING;
+    if here + total(len) <= lap_end { here } else { aligned(lap_end) }
 }
 
 /// A number of cases, and no files written beside the sources: a failure prints its smallest input.

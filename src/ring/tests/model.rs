@@ -160,14 +160,6 @@ impl Lossless {
     }
 }
 
-/// Where a record goes: not across the end of the ring, its payload aligned.
-fn place(staged: u64, len: usize, align: u64) -> u64 {
-    let aligned = |at: u64| (at + 8).next_multiple_of(align) - 8;
-    let here = aligned(staged);
-    let lap_end = staged / RING * RING + RING;
-    if here + total(len) <= lap_end { here } else { aligned(lap_end) }
-}
-
 /// An overwrite ring beside a record of everything that was ever sent, by position.
 struct Overwriting {
     rig: Rig,
