@@ -144,8 +144,8 @@ impl Receiver {
     /// before, or came in fragments.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Message<'_>, TryRecvError> {
-        if self.take_plain() {
-            return Ok(self.copied());
+        if let Some(len) = self.take_plain() {
+            return Ok(self.copied(len));
         }
         self.try_recv_any()
     }
@@ -166,8 +166,8 @@ impl Receiver {
     /// As [`try_recv`](Self::try_recv) while messages come; then spins and sleeps as [`Wait`](crate::Wait) says.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_>, RecvError> {
-        if self.take_plain() {
-            return Ok(self.copied());
+        if let Some(len) = self.take_plain() {
+            return Ok(self.copied(len));
         }
         self.recv_any()
     }
@@ -240,8 +240,8 @@ impl Receiver {
     #[expect(clippy::should_implement_trait, reason = "what it returns borrows the receiver")]
     #[inline]
     pub fn next(&mut self) -> Result<Event<'_>, CloseReason> {
-        if self.take_plain() {
-            return Ok(Event::Message(self.copied()));
+        if let Some(len) = self.take_plain() {
+            return Ok(Event::Message(self.copied(len)));
         }
         self.next_any()
     }
@@ -327,7 +327,7 @@ impl Receiver {
     /// Takes the next message if there is one; [`message`](Self::message) shows it until the next is taken.
     #[inline(always)]
     pub(crate) fn try_take(&mut self) -> Result<Taken, TryRecvError> {
-        if self.take_plain() {
+        if self.take_plain().is_some() {
             return Ok(Taken { source: self.current, place: Place::Copied });
         }
         self.try_take_any()
@@ -359,13 +359,14 @@ impl Receiver {
 
     /// Shows the message that [`take_plain`](Self::take_plain) took.
     #[inline(always)]
-    fn copied(&self) -> Message<'_> {
-        Message::new(&self.scratch, &self.sources[self.current].parts.peer, false)
+    fn copied(&self, len: usize) -> Message<'_> {
+        // By the length at hand: pointer and length read at once, right after the length was stored, would wait for it.
+        Message::new(&self.scratch[..len], &self.sources[self.current].parts.peer, false)
     }
 
     /// Takes what happens next, if anything has; [`event`](Self::event) shows it until the next is taken.
     pub(crate) fn try_take_event(&mut self) -> Result<Option<TakenEvent>, CloseReason> {
-        if self.take_plain() {
+        if self.take_plain().is_some() {
             return Ok(Some(TakenEvent::Message(Taken { source: self.current, place: Place::Copied })));
         }
         let taken = self.take_any();
@@ -385,13 +386,13 @@ impl Receiver {
     }
 
     #[inline(always)]
-    fn take_plain(&mut self) -> bool {
+    fn take_plain(&mut self) -> Option<usize> {
         if !self.plain || self.turn == 0 || self.desk.has_news() || !self.owner.is_current() {
-            return false;
+            return None;
         }
-        let Some(source) = self.sources.get_mut(self.current) else { return false };
+        let source = self.sources.get_mut(self.current)?;
         let taken = source.take_plain(&mut self.scratch, &mut self.counters);
-        self.turn -= u32::from(taken);
+        self.turn -= u32::from(taken.is_some());
         taken
     }
 

@@ -70,16 +70,21 @@ impl Source {
         Self { parts, assembly, accounted, gone: None, told: 0 }
     }
 
-    /// Copies the next record where it is a message like most. `false`: nothing was done, go by [`next`](Self::next).
+    /// Copies the next record where it is a message like most, and returns its length. `None`: nothing was done, go by
+    /// [`next`](Self::next).
     #[inline(always)]
-    pub(super) fn take_plain(&mut self, scratch: &mut Vec<u8>, counters: &mut ReceiveCounters) -> bool {
-        let Some(record) = self.parts.consumer.poll_plain(self.parts.message_bytes_max) else { return false };
+    pub(super) fn take_plain(
+        &mut self,
+        scratch: &mut Vec<u8>,
+        counters: &mut ReceiveCounters,
+    ) -> Option<usize> {
+        let record = self.parts.consumer.poll_plain(self.parts.message_bytes_max)?;
         scratch.clear();
         if !self.parts.consumer.take_plain(record, scratch) {
-            return false;
+            return None;
         }
-        self.account(scratch.len(), counters);
-        true
+        self.account(record.len, counters);
+        Some(record.len)
     }
 
     /// Says whether the next record may be taken by [`take_plain`](Self::take_plain).
