@@ -281,10 +281,13 @@ fn role_anew() {
     let from = name(&site.scratch, "from");
     in_a_child(|| {
         let mut own = receiver(&from, "");
-        ask_for(&mut site.sending, "await 2", "receivers 2");
-        ask_for(&mut site.sending, "send 5 100", &format!("sent {}", site.book.count() + 5));
+        // It can speak to that process; the answers go to the parent.
+        site.sending.send_line("await 2");
+        site.sending.send_line("send 5 100");
         Book::default().receive(&mut own, 5);
     });
+    site.sending.expect_line("receivers 2");
+    site.sending.expect_line(&format!("sent {}", site.book.count() + 5));
     site.book.receive(site.receiver.as_mut().unwrap(), 5);
     site.end();
 }

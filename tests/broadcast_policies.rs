@@ -336,10 +336,14 @@ fn a_receiver_that_is_cut_off_while_it_reads_delivers_no_torn_message() {
     await_receivers(&mut sender, 2);
     peers.iter_mut().for_each(|peer| peer.send_line("survive"));
     let mut speech = Speech::new(1, 4088);
-    let mut cuts = 0;
-    while cuts < 60 {
-        speech.send(&mut sender, 1);
-        // There is something to read, and to be cut off from.
+    let (mut cuts, mut step) = (0, 0);
+    while cuts < 100 {
+        // From less than the ring holds to several times as much: some are read while the last are written.
+        step += 1;
+        speech.send(&mut sender, 1 + 7 * step % 30);
+        common::wait_until("those that are still there have read it", || {
+            sender.receivers().iter().all(|(_, behind)| *behind == 0)
+        });
         if sender.receiver_count() == 0 {
             await_receivers_at_least(&mut sender, 1);
         }

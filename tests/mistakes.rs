@@ -265,6 +265,7 @@ fn mistake_6_a_killed_sender_is_followed_by_a_new_one_at_once() {
     let mut peer = receiver_process(&route, "");
     for _ in 0..20 {
         let mut killed = broadcast::sender_process(&route, "");
+        ask_for(&mut killed, "await 1", "receivers 1");
         ask_for(&mut killed, "flow 200", "flowing");
         peer.send_line("end");
         killed.kill9();
@@ -293,7 +294,11 @@ fn mistake_6_a_channel_whose_members_are_killed_by_the_dozen_stays_usable() {
         common::wait_until("all are gone", || stays.sender().receiver_count() == 0);
         // Several rings: nobody is in the way.
         speech.send(stays.sender(), 300);
-        assert_eq!(stays.receiver().sender_count(), 0, "round {round}");
+        while stays.receiver().sender_count() > 0 {
+            let event = stays.receiver().next_timeout(DEADLINE).unwrap().expect("the end has not come");
+            let text = broadcast::describe(&event);
+            assert!(text.starts_with("joined") || text.contains("PeerDied"), "round {round}: {text}");
+        }
     }
     let mut peer = broadcast::member_process(&channel, "");
     assert_eq!(scratch.entries().len(), 2, "the names of the dead are gone: {:?}", scratch.entries());

@@ -315,6 +315,9 @@ impl Receiver {
     /// # Errors
     /// As [`Builder::receiver`](super::Builder::receiver). The handle stays as it was: try again.
     pub fn reconnect(&mut self) -> Result<(), JoinError> {
+        if !self.owner.is_current() {
+            return Err(JoinError::Forked);
+        }
         if self.ended == Some(CloseReason::Disconnected) {
             *self = super::join::receiver(&self.membership)?;
         }

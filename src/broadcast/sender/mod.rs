@@ -285,6 +285,9 @@ impl Sender {
     /// # Errors
     /// As [`Builder::sender`](super::Builder::sender). The handle stays as it was: try again.
     pub fn reconnect(&mut self) -> Result<(), JoinError> {
+        if !self.owner.is_current() {
+            return Err(JoinError::Forked);
+        }
         if self.ended == Some(CloseReason::Disconnected) {
             *self = super::join::sender(&self.membership)?;
         }
