@@ -30,6 +30,7 @@
 //! ```
 
 mod bell;
+pub mod broadcast;
 mod bytes;
 #[cfg(feature = "rpc")]
 mod call;
