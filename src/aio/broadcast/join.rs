@@ -2,8 +2,9 @@
 
 use super::receiver::Receiver;
 use super::sender::Sender;
-use crate::broadcast::{Builder, Channel as Blocking, JoinError, Message, RecvError, SendError, Sent};
-use crate::broadcast::{Receiver as BlockingReceiver, Route as BlockingRoute, Sender as BlockingSender};
+use crate::broadcast::{Builder, JoinError, Message, RecvError, SendError, Sent};
+use crate::channel::Channel as Blocking;
+use crate::route::Route as BlockingRoute;
 use std::io;
 
 /// Makes the ends of routes; see [`ringway::Route`](crate::Route).
@@ -39,8 +40,7 @@ impl Route {
     /// As [`sender`](Self::sender).
     pub async fn sender_with(builder: &Builder<BlockingRoute>, name: &str) -> Result<Sender, JoinError> {
         let (builder, name) = (builder.clone(), name.to_owned());
-        let joined: BlockingSender = aside(move || builder.sender(&name)).await?;
-        Ok(joined.into())
+        aside(move || builder.sender(&name)).await.map(Into::into)
     }
 
     /// Becomes a receiver of a route with these settings, on a thread for blocking work.
@@ -51,8 +51,7 @@ impl Route {
     /// As [`receiver`](Self::receiver).
     pub async fn receiver_with(builder: &Builder<BlockingRoute>, name: &str) -> Result<Receiver, JoinError> {
         let (builder, name) = (builder.clone(), name.to_owned());
-        let joined: BlockingReceiver = aside(move || builder.receiver(&name)).await?;
-        Ok(joined.into())
+        aside(move || builder.receiver(&name)).await.map(Into::into)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Receiving from senders in a task.
 
 use super::super::bell::{Awaited, Bell, errno_of, poll_until};
-use crate::broadcast::{Event, Message, Peer, Receiver as Blocking, RecvError, TryRecvError};
+use crate::broadcast::{Event, Message, Peer, Receiver as Blocking, RecvError, Taken, TryRecvError};
 use crate::connection::{Armed, Readiness};
 use crate::error::CloseReason;
 use crate::metrics::Stats;
@@ -140,11 +140,7 @@ impl Awaited for Blocking {
 }
 
 /// Takes the next message; the receiver shows it until the next is taken.
-fn poll_take(
-    half: &mut Blocking,
-    bell: &mut Bell,
-    cx: &mut Context<'_>,
-) -> Poll<Result<crate::broadcast::Taken, RecvError>> {
+fn poll_take(half: &mut Blocking, bell: &mut Bell, cx: &mut Context<'_>) -> Poll<Result<Taken, RecvError>> {
     let polled = poll_until(bell, cx, half, |half| match half.try_take() {
         Ok(taken) => Some(Ok(taken)),
         Err(TryRecvError::Empty) => None,

@@ -45,8 +45,9 @@ impl Sender {
     /// # Cancel safety
     /// Nothing is claimed before the future completes.
     pub async fn claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        let reserved = poll_fn(|cx| self.poll_attempt(cx, len, |half| half.try_reserve_part(len))).await?;
-        Ok(self.half.claimed(reserved))
+        let reservation =
+            poll_fn(|cx| self.poll_attempt(cx, len, |half| half.try_claim_by_policy(len))).await?;
+        Ok(self.half.claim_of(reservation))
     }
 
     /// Sends a message if there is room for it now; see [`Sender::try_send`](Blocking::try_send).
