@@ -166,7 +166,7 @@ fn a_process_that_reads_nothing_is_cut_off_while_the_task_sleeps() {
             let policy = Policy::Block { stall_max: Some(Duration::from_millis(50)) };
             let builder = route().config(config.clone()).policy(policy);
             let mut sender = Route::sender_with(&builder, &name).await.unwrap();
-            let (mut idle, mut awake) = (joined("idle", &name, 0), joined("count", &name, 0));
+            let (idle, mut awake) = (joined("idle", &name, 0), joined("count", &name, 0));
             idle.stop();
             // Several times what the ring holds, so it is the idle one that all wait for, until it is gone.
             for number in 0..40 {
@@ -185,6 +185,45 @@ fn a_process_that_reads_nothing_is_cut_off_while_the_task_sleeps() {
             awake.finish();
         });
     }
+}
+
+#[test]
+fn who_joins_in_the_middle_of_a_message_gets_it_only_from_the_history() {
+    in_each_runtime(|| async {
+        const COUNT: u64 = 50;
+        const LONG: usize = 40_000;
+        for history in [0, 2] {
+            let scratch = scratch_dir();
+            let name = name_in(&scratch);
+            let mut sender = Route::sender_with(&route().history(history), &name).await.unwrap();
+            let mut first = Route::receiver_with(&route(), &name).await.unwrap();
+            let long = message(0, LONG);
+            let mut late = {
+                let mut sending = pin!(sender.send(&long));
+                assert_eq!(poll_at_most(1, &mut sending).await, None, "it is longer than the ring");
+                let mut late = Route::receiver_with(&route(), &name).await.unwrap();
+                let receiving = async { check(&first.recv().await.unwrap(), 0, LONG) };
+                let sending = async { assert_eq!(sending.await, Ok(Sent::To { receivers: 2 })) };
+                if history == 0 {
+                    tokio::select! {
+                        // It passes over the rest of a message that began before it came.
+                        early = late.recv() => panic!("{early:?}"),
+                        _ = async { tokio::join!(sending, receiving) } => {}
+                    }
+                } else {
+                    let receiving_late = async { check(&late.recv().await.unwrap(), 0, LONG) };
+                    tokio::join!(sending, receiving, receiving_late);
+                }
+                late
+            };
+            for number in 1..COUNT {
+                let sent = sender.send(&message(number, 100)).await;
+                assert_eq!(sent, Ok(Sent::To { receivers: 2 }));
+                check(&first.recv().await.unwrap(), number, 100);
+                check(&late.recv().await.unwrap(), number, 100);
+            }
+        }
+    });
 }
 
 #[test]
