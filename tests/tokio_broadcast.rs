@@ -397,14 +397,7 @@ fn idle_receivers_are_not_polled() {
             });
         }
         let watching = async {
-            // They spin for at most 100 us each, then nothing happens any more.
-            let mut before = u64::MAX;
-            while before != polls.get() {
-                before = polls.get();
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            assert_eq!(polls.get(), before, "somebody was polled although nothing happened");
+            until_nothing_is_polled(&polls).await;
             let mut sender = Route::sender_with(&route(), &name).await.unwrap();
             assert_eq!(sender.send(b"x").await, Ok(Sent::To { receivers: RECEIVERS }));
             sender
@@ -412,6 +405,49 @@ fn idle_receivers_are_not_polled() {
         let _sender = local.run_until(watching).await;
         local.await;
     });
+}
+
+#[test]
+fn a_claim_that_waits_is_not_polled() {
+    in_each_runtime(|| async {
+        let scratch = scratch_dir();
+        let name = name_in(&scratch);
+        let mut sender = Route::sender_with(&route().policy(Policy::DropNewest), &name).await.unwrap();
+        let mut receiver = Route::receiver_with(&route(), &name).await.unwrap();
+        // The receiver stands still in the middle of a message, which is then given up.
+        assert_eq!(poll_at_most(3, sender.send(&message(0, 40_000))).await, None);
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let polls = Rc::new(Cell::new(0_u64));
+        let counted = Rc::clone(&polls);
+        // A task of its own: those that are joined are polled for each other's news.
+        let local = tokio::task::LocalSet::new();
+        local.spawn_local(async move {
+            let mut claiming = pin!(sender.claim(4_088));
+            let claim = poll_fn(|cx| {
+                counted.set(counted.get() + 1);
+                claiming.as_mut().poll(cx)
+            });
+            let mut claim = claim.await.unwrap();
+            common::fill(&mut claim, 1);
+            assert_eq!(claim.commit(), Sent::To { receivers: 1 });
+        });
+        let watching = async {
+            until_nothing_is_polled(&polls).await;
+            check(&receiver.recv().await.unwrap(), 1, 4_088);
+        };
+        local.run_until(watching).await;
+    });
+}
+
+/// Waiting tasks spin for at most 300 us, then nothing happens any more.
+async fn until_nothing_is_polled(polls: &Cell<u64>) {
+    let mut before = u64::MAX;
+    while before != polls.get() {
+        before = polls.get();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(polls.get(), before, "somebody was polled although nothing happened");
 }
 
 /// Checks so many messages, then leaves.
