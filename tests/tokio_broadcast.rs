@@ -51,7 +51,7 @@ fn name_in(scratch: &Scratch) -> String {
 
 /// Some messages need fragments.
 fn len_of(number: u64) -> usize {
-    mixed_len(number, if number % 100 == 0 { 30_000 } else { 900 })
+    mixed_len(number, if number.is_multiple_of(100) { 30_000 } else { 900 })
 }
 
 /// Starts a role that says when it has joined.
@@ -355,6 +355,47 @@ fn one_task_waits_for_several_routes_at_once() {
             peer.send_line("enough");
         }
         routes.into_values().for_each(|(peer, _, _)| peer.finish());
+    });
+}
+
+#[test]
+fn a_task_waits_for_others_and_its_wait_may_be_dropped_at_any_time() {
+    in_each_runtime(|| async {
+        const RECEIVERS: usize = 4;
+        let scratch = scratch_dir();
+        let name = name_in(&scratch);
+        let mut receiver = Route::receiver_with(&route(), &name).await.unwrap();
+        let mut attempts = 0;
+        while attempts < 9 {
+            attempts += 1;
+            assert_eq!(poll_at_most(attempts % 2, receiver.wait_for_senders(1)).await, None, "nobody sends");
+        }
+        let mut sender = Route::sender_with(&route(), &name).await.unwrap();
+        let both = tokio::join!(sender.wait_for_receivers(1), receiver.wait_for_senders(1));
+        assert_eq!(both, (Ok(1), Ok(1)));
+        // A dropped wait for others does not stand for a wait for room, or for a message.
+        let sending = async {
+            for number in 0..200 {
+                assert_eq!(poll_at_most(1, sender.wait_for_receivers(RECEIVERS + 1)).await, None);
+                assert_eq!(sender.send(&message(number, 1_000)).await, Ok(Sent::To { receivers: 1 }));
+            }
+        };
+        let receiving = async {
+            for number in 0..200 {
+                assert_eq!(poll_at_most(1, receiver.wait_for_senders(2)).await, None);
+                check(&receiver.recv().await.unwrap(), number, 1_000);
+            }
+        };
+        tokio::join!(sending, receiving);
+        let peers: Vec<Peer> =
+            (0..RECEIVERS).map(|_| Peer::spawn("count", &[("NAME", &name), ("COUNT", "0")])).collect();
+        assert_eq!(sender.wait_for_receivers(RECEIVERS + 1).await, Ok(RECEIVERS + 1));
+        drop((sender, receiver));
+        for mut peer in peers {
+            peer.expect_line("ready");
+            peer.expect_line("0");
+            peer.finish();
+        }
     });
 }
 

@@ -22,6 +22,7 @@
 //! ```
 
 mod join;
+mod news;
 mod receiver;
 mod select;
 mod sender;

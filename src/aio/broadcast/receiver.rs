@@ -1,6 +1,7 @@
 //! Receiving from senders in a task.
 
 use super::super::bell::{Awaited, Bell, errno_of, poll_until};
+use super::news;
 use crate::broadcast::{Event, Message, Peer, Receiver as Blocking, RecvError, Taken, TryRecvError};
 use crate::connection::{Armed, Readiness};
 use crate::error::CloseReason;
@@ -69,6 +70,17 @@ impl Receiver {
     /// As [`Receiver::try_next`](Blocking::try_next).
     pub fn try_next(&mut self) -> Result<Option<Event<'_>>, CloseReason> {
         self.half.try_next()
+    }
+
+    /// Waits until at least `count` senders are heard, as long as it takes, and returns how many are. What they send meanwhile
+    /// is kept.
+    ///
+    /// # Errors
+    /// This handle has left.
+    /// # Cancel safety
+    /// Nothing is lost by dropping it.
+    pub async fn wait_for_senders(&mut self, count: usize) -> Result<usize, CloseReason> {
+        news::wait_for(&mut self.half, &mut self.bell, count).await
     }
 
     /// Returns how many senders are heard.

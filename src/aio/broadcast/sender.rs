@@ -1,11 +1,13 @@
 //! Sending to receivers in a task.
 
 use super::super::bell::{Awaited, Bell, poll_until};
+use super::news;
 use super::receiver::failed;
 use crate::broadcast::{
     Claim, MemberEvent, Part, Peer, Policy, SendError, Sender as Blocking, Sent, TrySendError,
 };
 use crate::connection::{Armed, Readiness};
+use crate::error::CloseReason;
 use crate::metrics::Stats;
 use crate::wait::{Sliced, Slices};
 use std::future::{Future, poll_fn};
@@ -64,6 +66,17 @@ impl Sender {
     /// As [`Sender::try_claim`](Blocking::try_claim).
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, TrySendError> {
         self.half.try_claim(len)
+    }
+
+    /// Waits until there are at least `count` receivers, as long as it takes, and returns how many there are; see
+    /// [`Sender::wait_for_receivers`](Blocking::wait_for_receivers).
+    ///
+    /// # Errors
+    /// This handle has left.
+    /// # Cancel safety
+    /// Nothing is lost by dropping it.
+    pub async fn wait_for_receivers(&mut self, count: usize) -> Result<usize, CloseReason> {
+        news::wait_for(&mut self.half, &mut self.bell, count).await
     }
 
     /// Returns how many receivers there are.
