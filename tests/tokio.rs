@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "what fails in a test may panic")]
 
 mod common;
+#[path = "common/tasks.rs"]
+mod tasks;
 
-use common::{DEADLINE, Peer, check, hang_guard, hear, message, mixed_len, say, scratch_dir};
+use common::{DEADLINE, Peer, check, hear, message, mixed_len, say, scratch_dir};
 use futures_util::{SinkExt, StreamExt};
 use ringway::tokio::{ByteListener, ByteStream, Connection, Listener, connect};
 use ringway::{CloseReason, Config, TrySendError, Wait};
@@ -12,8 +14,8 @@ use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
+use tasks::{in_each_runtime, poll_at_most};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -32,32 +34,6 @@ fn peer_process() {
 
 fn small() -> Config {
     Config::new().ring_bytes(16 << 10)
-}
-
-/// Runs a test in a runtime of one thread, then in one of two.
-fn in_each_runtime<F: Future<Output = ()>>(test: impl Fn() -> F) {
-    let _guard = hang_guard();
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
-    let many = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    many.block_on(test());
-}
-
-/// Polls a future at most so many times, each time after it was woken, then drops it.
-async fn poll_at_most<T>(times: u64, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    let mut left = times;
-    poll_fn(|cx| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        match future.as_mut().poll(cx) {
-            Poll::Ready(value) => Poll::Ready(Some(value)),
-            Poll::Pending if left == 0 => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The verbs for tasks of tokio.
 //!
 //! The types have the names of the blocking ones, as those of tokio have the names of the standard library's:
-//! [`Connection`] sends and receives messages, [`ByteStream`] is read and written like a `UnixStream` of tokio.
+//! [`Connection`] sends and receives messages, [`ByteStream`] is read and written like a `UnixStream` of tokio,
+//! [`broadcast`] has routes and channels.
 //!
 //! A task that waits first looks again for a bounded time, about as long as four wakes cost on this machine, and lets the
 //! other tasks of its thread run between two looks; only then it sleeps, and a task that sleeps costs nothing. So a round
@@ -30,6 +31,7 @@
 //! ```
 
 mod bell;
+pub mod broadcast;
 mod bytes;
 #[cfg(feature = "rpc")]
 mod call;

@@ -33,7 +33,7 @@ pub use peer::{Event, MemberEvent, Peer};
 pub use policy::{Policy, Sent};
 pub use receiver::Receiver;
 #[cfg(feature = "tokio")]
-pub(crate) use receiver::{Taken, TakenEvent};
+pub(crate) use receiver::Taken;
 pub use select::{Select, SelectId};
 #[cfg(feature = "tokio")]
 pub(crate) use sender::Part;

@@ -329,6 +329,12 @@ fn violation_of(reason: &CloseReason) -> Option<&(dyn Error + 'static)> {
 
 error_with_reason!(TrySendError, SendError, SendTimeoutError, TryRecvError, RecvTimeoutError);
 
+impl Error for CloseReason {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        violation_of(self)
+    }
+}
+
 impl Error for RecvError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         violation_of(&self.0)

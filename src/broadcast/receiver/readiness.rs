@@ -39,6 +39,17 @@ impl Receiver {
         Armed::Ready
     }
 
+    /// Announces a sleep for senders that come and go; [`disarm`](Self::disarm) takes it back.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn arm_for_news(&mut self) -> Armed {
+        self.disarm();
+        if !self.owner.is_current() || self.ended.is_some() || !self.desk.doze() {
+            return Armed::Ready;
+        }
+        self.armed = true;
+        Armed::Wait
+    }
+
     /// Takes the announcement back and drains the doorbells; see [`readiness`](Self::readiness).
     ///
     /// # Cost

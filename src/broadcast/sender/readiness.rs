@@ -58,6 +58,17 @@ impl Sender {
         Armed::Wait
     }
 
+    /// Announces a sleep for receivers that come and go; [`disarm`](Self::disarm) takes it back.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn arm_for_news(&mut self) -> Armed {
+        self.disarm();
+        if !self.owner.is_current() || self.ended.is_some() || !self.desk.doze() {
+            return Armed::Ready;
+        }
+        self.armed = true;
+        Armed::Wait
+    }
+
     /// Says whether there is room for `len` bytes, or an attempt would bring other news.
     pub(crate) fn is_worth_a_try(&mut self, len: usize, align: u64) -> bool {
         self.desk.has_news() || !matches!(self.producer.reserve(len, align), Err(NoRoom::Full))

@@ -110,7 +110,11 @@ impl Sender {
                 let Some(number) = self.stalls.overdue(now, stall_max) else { return false };
                 self.cut(number, CloseReason::TooSlow)
             }
-            Policy::Block { stall_max: None } | Policy::DropNewest | Policy::Overwrite => false,
+            Policy::Block { stall_max: None } | Policy::DropNewest | Policy::Overwrite => {
+                // Nobody is overdue for a message that begins; those of one that was given up are no reason to wake.
+                self.stalls.clear();
+                false
+            }
         }
     }
 
