@@ -1,6 +1,6 @@
 //! The processes of one run: started from this very program, and ended with it.
 
-use crate::case::Case;
+use crate::case::{Case, Work};
 use crate::lines;
 use crate::peer::{Job, Order, Outcome, Report, Role};
 use anyhow::{Context, Result, bail};
@@ -27,6 +27,8 @@ struct Child {
     role: Role,
     stdin: Option<ChildStdin>,
     name: String,
+    /// It begins when it is told to; else as soon as it is ready.
+    waits: bool,
     /// Killed on purpose: what it says does not matter any more.
     is_over: bool,
 }
@@ -84,7 +86,7 @@ impl Crew {
     }
 
     fn go(&mut self) {
-        for child in &mut self.children {
+        for child in self.children.iter_mut().filter(|child| child.waits) {
             if let Some(stdin) = &mut child.stdin {
                 // One that is gone says so by itself.
                 let _ = lines::say(stdin, &Order::Go);
@@ -158,10 +160,21 @@ impl Crew {
         let mut process = command.spawn().context("cannot start a process")?;
         let stdin = process.stdin.take();
         let stdout = process.stdout.take();
-        let kind = if role == Role::Server { "server" } else { "client" };
+        let kind = match (role, case.is_broadcast()) {
+            (Role::Server, false) => "server",
+            (Role::Client, false) => "client",
+            (Role::Server, true) => "sender",
+            (Role::Client, true) => "receiver",
+        };
+        // Many that are woken for an order would stand in the way of those that have begun.
+        let waits = match case.work {
+            Work::Route | Work::Channel => role == Role::Server,
+            Work::Bare => role == Role::Client,
+            _ => true,
+        };
         let name = format!("{kind} {} (pid {})", number + 1, process.id());
         let index = self.children.len();
-        self.children.push(Child { process, role, stdin, name, is_over: false });
+        self.children.push(Child { process, role, stdin, name, waits, is_over: false });
         let mut reader = BufReader::new(stdout.context("a process has no output")?);
         let events = self.sender.clone();
         thread::spawn(move || {
