@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "everyday/broadcast.rs"]
+mod broadcast;
+#[path = "everyday/broadcast_faults.rs"]
+mod broadcast_faults;
 #[path = "everyday/call_faults.rs"]
 mod call_faults;
 #[path = "everyday/calls.rs"]
