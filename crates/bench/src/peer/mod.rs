@@ -168,9 +168,10 @@ impl Stage {
         self.job.dir.join(format!("{}{name}", self.pair()))
     }
 
-    /// Returns the number of the pair, or 0 where all clients have one server.
+    /// Returns the number of the pair, or 0 where all have one name.
     fn pair(&self) -> u32 {
-        if self.job.case.servers() == 1 { 0 } else { self.job.number }
+        let case = &self.job.case;
+        if case.servers() == 1 || case.is_broadcast() { 0 } else { self.job.number }
     }
 }
 

@@ -113,6 +113,8 @@ struct Desk {
     places: Vec<Option<usize>>,
     /// By process: where its ledger is. Who comes back after a cut has another number.
     processes: HashMap<u32, usize>,
+    /// By process: messages missed before one came that says whose it is.
+    early: HashMap<u32, u64>,
     ledgers: Vec<Ledger>,
     gone: usize,
     audience: Audience,
@@ -132,6 +134,7 @@ impl Desk {
             seen: 0,
             places: Vec::new(),
             processes: HashMap::new(),
+            early: HashMap::new(),
             ledgers: Vec::new(),
             gone: 0,
             audience: Audience::default(),
@@ -159,10 +162,11 @@ impl Desk {
     #[inline]
     fn note(&mut self, message: Message<'_>) {
         let number = message.from().number() as usize;
-        let place = self.places.get(number).copied().flatten();
-        let Some(place) = place.or_else(|| self.place(&message, number)) else { return };
-        self.ledgers[place].note(&message);
         self.seen += 1;
+        let place = self.places.get(number).copied().flatten();
+        if let Some(place) = place.or_else(|| self.place(&message, number)) {
+            self.ledgers[place].note(&message);
+        }
     }
 
     /// Finds out whose messages come under this number.
@@ -171,10 +175,19 @@ impl Desk {
         self.first.get_or_insert_with(shared_nanos);
         let pid = message.from().pid();
         if !self.processes.contains_key(&pid) {
-            // After a cut before its first message a short one does not say it. It counts as missed.
-            let client = content::sender_of(message).ok()?;
+            let Ok(client) = content::sender_of(message) else {
+                // The first message says it; it was missed, and so is one that cannot be checked.
+                *self.early.entry(pid).or_default() += 1;
+                return None;
+            };
+            let mut ledger = Ledger::new(client, self.lengths);
+            let early = self.early.remove(&pid).unwrap_or(0);
+            ledger.lag(early);
+            if self.audience.cuts > 0 {
+                ledger.cut();
+            }
             self.processes.insert(pid, self.ledgers.len());
-            self.ledgers.push(Ledger::new(client, self.lengths));
+            self.ledgers.push(ledger);
         }
         let place = self.processes.get(&pid).copied();
         if self.places.len() <= number {
@@ -188,7 +201,7 @@ impl Desk {
         self.seen += messages;
         match self.processes.get(&pid) {
             Some(place) => self.ledgers[*place].lag(messages),
-            None => self.audience.missed += messages,
+            None => *self.early.entry(pid).or_default() += messages,
         }
     }
 
@@ -213,6 +226,7 @@ impl Desk {
         let last = if self.is_done() { shared_nanos() } else { self.last };
         let mut outcome =
             Outcome { span: self.first.map(|first| (first, last.max(first))), ..Outcome::default() };
+        self.audience.missed += self.early.values().sum::<u64>();
         for ledger in &mut self.ledgers {
             ledger.settle();
             outcome.delivered += ledger.delivered;
