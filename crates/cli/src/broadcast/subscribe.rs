@@ -67,13 +67,14 @@ pub fn subscribe(args: SubArgs) -> Result<()> {
 impl SubArgs {
     fn join(&self) -> Result<Receiver> {
         let (config, prefix) = (self.shared.config(), &self.shared.prefix);
-        // All that are offered.
-        let history = self.history.unwrap_or(u32::MAX);
         if self.shared.channel {
-            let builder = Channel::builder().config(config).prefix(prefix).history(history);
+            let builder = Channel::builder().config(config).prefix(prefix);
+            let builder = self.history.map_or(builder.clone(), |history| builder.history(history));
             return Ok(builder.join(&self.name)?.split().1);
         }
-        Ok(Route::builder().config(config).prefix(prefix).history(history).receiver(&self.name)?)
+        let builder = Route::builder().config(config).prefix(prefix);
+        let builder = self.history.map_or(builder.clone(), |history| builder.history(history));
+        Ok(builder.receiver(&self.name)?)
     }
 }
 
