@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod figures;
+mod list;
 mod pages;
 mod stream;
 
@@ -101,6 +102,13 @@ enum Command {
     /// A failure that the server answers is exit code 7, and its code and text are written to stderr.
     #[command(after_help = exit::HELP, verbatim_doc_comment)]
     Call(calls::CallArgs),
+    /// Lists who is there: listeners, senders and receivers of routes, members of channels, and who is connected to whom
+    ///
+    /// For each its process and user, how many messages it has sent and received, and for each receiver how many bytes
+    /// it has not read yet. One that is stopped is listed as silent, and the names of dead processes are listed too; nothing
+    /// is changed.
+    #[command(after_help = exit::HELP)]
+    Ls(list::LsArgs),
     /// Looks whether everything is here that ringway needs, and tries it out
     ///
     /// Says which features of the kernel were found and what is used instead of those that were not, which limits hold,
@@ -258,6 +266,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Echo(args) => stream::echo(args).map(|()| true),
         Command::Serve(args) => calls::serve(args).map(|()| true),
         Command::Call(args) => calls::call(args).map(|()| true),
+        Command::Ls(args) => list::list(&args).map(|()| true),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => pages::completions(&args, Cli::command()).map(|()| true),
         Command::Man(args) => pages::man(&args, Cli::command()).map(|()| true),
