@@ -12,6 +12,8 @@ mod call_faults;
 mod calls;
 #[path = "everyday/faults.rs"]
 mod faults;
+#[path = "everyday/list.rs"]
+mod list;
 #[path = "everyday/pages.rs"]
 mod pages;
 #[path = "everyday/support.rs"]
