@@ -1,7 +1,7 @@
 //! The arguments of `ringway bench`, and the cases that they ask for.
 
-use crate::case::{Case, Length, Profile, RATE_DEFAULT, Transport, Wait, Work};
-use crate::content::MESSAGE_BYTES_MIN;
+use crate::case::{Case, Length, Policy, Profile, RATE_DEFAULT, Transport, Wait, Work};
+use crate::content::{MESSAGE_BYTES_MIN, VARIED_BYTES_MIN};
 use crate::scenario;
 use clap::error::ErrorKind;
 use clap::{Args, ValueEnum};
@@ -12,9 +12,19 @@ pub struct BenchArgs {
     /// What to measure
     #[arg(value_enum)]
     pub scenario: Scenario,
-    /// Bytes of a message [default: 64]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(MESSAGE_BYTES_MIN as u64..=BYTES_MAX))]
-    pub bytes: Option<u64>,
+    /// Bytes of a message; of route and channel also the shortest and the longest, as in 2..256 [default: 64, route and
+    /// channel 2..256]
+    #[arg(long, value_parser = bytes)]
+    pub bytes: Option<Bytes>,
+    /// Sending processes [default: channel 1 to 8]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
+    pub senders: Option<u32>,
+    /// Receiving processes, each of which gets the messages of all senders [default: route 1 to 8, channel 1 to 4]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
+    pub receivers: Option<u32>,
+    /// What senders do about a receiver that is too slow for the ring [default: block]
+    #[arg(long, value_enum)]
+    pub policy: Option<Policy>,
     /// Clients, each with a connection; of rtt, stream and idle: pairs of processes [default: 1, fanin, echo and
     /// reconnect 8, scale 32 to 1000, idle-probe 1000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
@@ -31,7 +41,8 @@ pub struct BenchArgs {
     /// Seconds of a run, fractions allowed [default: 1, all 0.4]
     #[arg(long, value_parser = seconds, conflicts_with = "count")]
     pub secs: Option<f64>,
-    /// Messages of each client in a run, instead of a time; of reconnect: restarts of the server [default: 10]
+    /// Messages of each client in a run, instead of a time; of route and channel: of all senders together [default:
+    /// 100000]; of reconnect: restarts of the server [default: 10]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Messages published at once
@@ -68,6 +79,15 @@ pub struct BenchArgs {
     /// Print one JSON object for each row, and nothing else, on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+/// Bytes of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes {
+    /// Of the shortest, if lengths vary.
+    pub min: Option<usize>,
+    /// Of the longest, or of all.
+    pub max: usize,
 }
 
 /// The job of a child process.
@@ -111,6 +131,10 @@ pub enum Scenario {
     IdleProbe,
     /// From the restart of a killed server to the first answer at its clients
     Reconnect,
+    /// One sender to several receivers, until the last has checked everything; next to a bare connection and Unix sockets
+    Route,
+    /// Several senders to several receivers, until the last receiver has checked everything
+    Channel,
     /// One gRPC service over ringway and over a Unix socket: unary calls, and a streamed response
     #[cfg(feature = "grpc")]
     Grpc,
@@ -143,7 +167,7 @@ impl BenchArgs {
             Scenario::Uds | Scenario::Pipe => self.over_sockets(length),
             Scenario::Echo => scenario::echo(length),
             Scenario::Call => match self.bytes {
-                Some(bytes) => scenario::call_of(bytes as usize, length),
+                Some(bytes) => scenario::call_of(bytes.max, length),
                 None => scenario::call(length),
             },
             Scenario::Scale => match self.clients {
@@ -154,6 +178,7 @@ impl BenchArgs {
             #[cfg(feature = "grpc")]
             Scenario::Grpc => scenario::grpc(length),
             Scenario::Reconnect => vec![scenario::reconnect(self.count.unwrap_or(scenario::RESTARTS))],
+            Scenario::Route | Scenario::Channel => self.broadcast(),
             scenario => {
                 let (name, work) = match scenario {
                     Scenario::Stream => ("stream", Work::Stream),
@@ -185,7 +210,12 @@ impl BenchArgs {
             }
         }
         if !matches!(case.work, Work::Copy | Work::Checksum) {
-            put(self.bytes.map(|bytes| bytes as usize), &mut case.bytes);
+            put(self.bytes.map(|bytes| bytes.max), &mut case.bytes);
+            put(self.bytes.map(|bytes| bytes.min), &mut case.bytes_min);
+        }
+        // Sockets wait, whatever is asked for.
+        if case.is_ours() {
+            put(self.policy, &mut case.policy);
         }
         put(self.clients, &mut case.clients);
         put(self.processes.map(Some), &mut case.processes);
@@ -214,6 +244,18 @@ impl BenchArgs {
         }
     }
 
+    fn broadcast(&self) -> Vec<Case> {
+        let count = self.count.unwrap_or(scenario::BROADCAST_COUNT);
+        match (self.scenario, self.senders, self.receivers) {
+            (Scenario::Route, _, Some(receivers)) => scenario::route_to(receivers, count),
+            (Scenario::Route, ..) => scenario::route(count),
+            (_, None, None) => scenario::channel(count),
+            (_, senders, receivers) => {
+                vec![scenario::channel_of(senders.unwrap_or(1), receivers.unwrap_or(1), count)]
+            }
+        }
+    }
+
     fn over_sockets(&self, length: Length) -> Vec<Case> {
         let (work, one_way) = match self.work.unwrap_or(SocketWork::Rtt) {
             SocketWork::Rtt => (Work::Rtt, false),
@@ -232,17 +274,21 @@ impl BenchArgs {
     /// Each option has scenarios in which it makes sense.
     fn check(&self) -> Result<(), clap::Error> {
         use Scenario::{
-            Call, Connect, Echo, Fanin, Idle, IdleProbe, Limit, Memory, Pipe, Reconnect, Rtt, SameThread,
-            Scale, Stream, Uds,
+            Call, Channel, Connect, Echo, Fanin, Idle, IdleProbe, Limit, Memory, Pipe, Reconnect, Route, Rtt,
+            SameThread, Scale, Stream, Uds,
         };
-        let ringway =
-            [Rtt, Stream, Fanin, SameThread, Connect, Memory, Idle, Echo, Call, Scale, IdleProbe, Reconnect];
-        let messages =
-            [Rtt, Stream, Fanin, SameThread, Connect, Uds, Pipe, Echo, Call, Scale, IdleProbe, Reconnect];
+        let ours = [Rtt, Stream, Fanin, SameThread, Connect, Echo, Call, Scale, Reconnect, Route, Channel];
+        let ringway = [ours.as_slice(), &[Memory, Idle, IdleProbe]].concat();
+        let messages = [ours.as_slice(), &[Uds, Pipe, IdleProbe]].concat();
         let many = [Rtt, Stream, Fanin, Uds, Pipe, Idle, Echo, Scale, IdleProbe, Reconnect];
-        let counted = [Rtt, Stream, Fanin, SameThread, Connect, Uds, Pipe, Echo, Call, Scale, Reconnect];
-        let rules: [(&str, bool, &[Scenario]); 14] = [
+        let counted = [ours.as_slice(), &[Uds, Pipe]].concat();
+        let ranged = self.bytes.is_some_and(|bytes| bytes.min.is_some());
+        let rules: [(&str, bool, &[Scenario]); 18] = [
             ("--bytes", self.bytes.is_some(), &messages),
+            ("--bytes with a shortest and a longest", ranged, &[Route, Channel]),
+            ("--senders", self.senders.is_some(), &[Channel]),
+            ("--receivers", self.receivers.is_some(), &[Route, Channel]),
+            ("--policy", self.policy.is_some(), &[Route, Channel]),
             ("--clients", self.clients.is_some(), &many),
             ("--processes", self.processes.is_some(), &[Scale, IdleProbe]),
             ("--depth", self.depth.is_some(), &[Echo, Scale]),
@@ -254,7 +300,7 @@ impl BenchArgs {
             ("--profile", self.profile.is_some(), &ringway),
             ("--wait", self.wait.is_some(), &ringway),
             ("--rate", self.rate.is_some(), &[Rtt, Limit, IdleProbe]),
-            ("--trust", self.trust, &[Rtt, Stream, Fanin, SameThread]),
+            ("--trust", self.trust, &[Rtt, Stream, Fanin, SameThread, Route, Channel]),
             ("--work", self.work.is_some(), &[Uds, Pipe]),
         ];
         for (option, is_given, scenarios) in rules {
@@ -267,15 +313,18 @@ impl BenchArgs {
         if self.scenario == Pipe && self.work == Some(SocketWork::Fanin) {
             return Err(usage("--work fanin goes with uds only: a pipe has one writer".to_owned()));
         }
-        if self.secs.is_some() && self.scenario == Reconnect {
-            return Err(usage("--secs: reconnect is as long as its restarts take; see --count".to_owned()));
+        if self.secs.is_some() && [Reconnect, Route, Channel].contains(&self.scenario) {
+            let what = "is as long as its restarts or messages take; see --count";
+            let name = crate::case::name_of(self.scenario).unwrap_or_default();
+            return Err(usage(format!("--secs: {name} {what}")));
         }
         if self.scenario == IdleProbe && (self.processes == Some(1) || self.clients == Some(1)) {
             return Err(usage(
                 "idle-probe needs two clients and two processes: one probes, one is idle".to_owned(),
             ));
         }
-        let open_bytes = u64::from(self.depth.unwrap_or(1)) * (self.bytes.unwrap_or(0) + RECORD_HEADER_BYTES);
+        let bytes = self.bytes.map_or(0, |bytes| bytes.max as u64);
+        let open_bytes = u64::from(self.depth.unwrap_or(1)) * (bytes + RECORD_HEADER_BYTES);
         if self.depth.is_some() && open_bytes > OPEN_BYTES_MAX {
             let what = "--depth: the requests that one client has under way";
             return Err(usage(format!("{what} have {open_bytes} bytes, more than {OPEN_BYTES_MAX}")));
@@ -316,6 +365,22 @@ fn usage(message: String) -> clap::Error {
     clap::Error::raw(ErrorKind::ArgumentConflict, message + "\n")
 }
 
+fn bytes(text: &str) -> Result<Bytes, String> {
+    let number = |text: &str, min: usize| match text.trim().parse() {
+        Ok(bytes) if (min..=BYTES_MAX).contains(&bytes) => Ok(bytes),
+        _ => Err(format!("{text} is not in {min}..={BYTES_MAX}")),
+    };
+    let Some((min, max)) = text.split_once("..") else {
+        return Ok(Bytes { min: None, max: number(text, MESSAGE_BYTES_MIN)? });
+    };
+    let (min, max) = (number(min, VARIED_BYTES_MIN)?, number(max, MESSAGE_BYTES_MIN)?);
+    if min > max {
+        Err("the shortest is longer than the longest".to_owned())
+    } else {
+        Ok(Bytes { min: Some(min), max })
+    }
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(secs) if (SECS_MIN..=SECS_MAX).contains(&secs) => Ok(secs),
@@ -337,7 +402,7 @@ fn pin(text: &str) -> Result<(usize, usize), String> {
     numbers.ok_or_else(|| "not two processors, as in 0,1".to_owned())
 }
 
-const BYTES_MAX: u64 = 64 << 20;
+const BYTES_MAX: usize = 64 << 20;
 const CLIENTS_MAX: i64 = 1000;
 const BATCH_MAX: u64 = 4096;
 const DEPTH_MAX: i64 = 1024;
@@ -432,6 +497,25 @@ mod tests {
     }
 
     #[test]
+    fn a_message_of_a_route_has_any_length_in_a_range() {
+        let shapes = |line| -> Vec<(Option<usize>, usize, u32, u32, Length)> {
+            let shape = |case: &Case| (case.bytes_min, case.bytes, case.senders, case.clients, case.length);
+            cases(line).unwrap().iter().map(shape).collect()
+        };
+        let count = Length::Count(100_000);
+        assert_eq!(shapes("route --receivers 2"), [(Some(2), 256, 1, 2, count); 2]);
+        assert_eq!(shapes("route --receivers 1").len(), 3, "a bare connection beside");
+        assert_eq!(shapes("route").len(), 9);
+        assert_eq!(shapes("channel").len(), 6);
+        let asked = "channel --senders 3 --receivers 2 --bytes 16..40 --count 7";
+        assert_eq!(shapes(asked), [(Some(16), 40, 3, 2, Length::Count(7))]);
+        assert_eq!(shapes("channel --senders 3 --bytes 64"), [(None, 64, 3, 1, count)]);
+        let policies: Vec<_> =
+            cases("route --receivers 2 --policy overwrite").unwrap().iter().map(|case| case.policy).collect();
+        assert_eq!(policies, [Policy::Overwrite, Policy::Block], "a socket waits");
+    }
+
+    #[test]
     fn options_that_make_no_sense_together_are_named() {
         for (line, words) in [
             ("rtt --batch 16", "--batch goes with stream"),
@@ -454,6 +538,13 @@ mod tests {
             ("fanin --processes 2", "--processes goes with scale, idle-probe only"),
             ("idle-probe --processes 1", "one probes"),
             ("reconnect --secs 1", "see --count"),
+            ("route --secs 1", "see --count"),
+            ("route --senders 2", "--senders goes with channel only"),
+            ("stream --policy overwrite", "--policy goes with route, channel only"),
+            ("stream --bytes 2..256", "a longest goes with route, channel only"),
+            ("route --bytes 1..256", "1 is not in 2"),
+            ("route --bytes 2..15", "15 is not in 16"),
+            ("route --bytes 300..256", "the shortest is longer"),
         ] {
             assert!(complaint(line).contains(words), "{line}: {}", complaint(line));
         }

@@ -52,7 +52,7 @@ pub fn run(args: BarsArgs) -> Result<bool> {
 
 /// Every bar, judged.
 fn all(results: &Results) -> Vec<Judgement> {
-    let parts = [round_trips, calls, streams, many_clients, sleeping, waiting_well, connections];
+    let parts = [round_trips, calls, streams, many_clients, broadcast, sleeping, waiting_well, connections];
     parts.iter().flat_map(|part| part(results)).collect()
 }
 
@@ -126,8 +126,26 @@ fn many_clients(results: &Results) -> Vec<Judgement> {
     for (clients, least) in [(32, 3.8), (128, 5.3), (512, 5.3)] {
         let query = |work| Query::pool(work).bytes(64).clients(clients);
         let bar = Bar::above(least * 1e6, Unit::Rate);
-        judged.push(judge(results, &query("fanin"), "", bar).beside(&query("echo"), "answered", rate));
+        judged.push(judge(results, &query("fanin"), "", bar).beside(&query("echo"), "answered", rate, rate));
     }
+    judged
+}
+
+/// 100,000 messages in all, until the last receiver has checked everything.
+fn broadcast(results: &Results) -> Vec<Judgement> {
+    let time = |work, senders, receivers, ms: f64| {
+        let query = Query::spread(work, senders, receivers);
+        let bar = Bar::at_most(ms * 1e6, Unit::Time);
+        judge(results, &query, "last has all", bar).beside(&query, "all sent", whole, sent)
+    };
+    let mut judged: Vec<Judgement> = [(1, 4.0), (2, 6.0), (4, 9.0), (8, 15.0)]
+        .map(|(receivers, ms)| time("route", 1, receivers, ms))
+        .into();
+    let channels = [(2, 1, 5.0), (4, 1, 5.0), (8, 1, 5.0), (2, 2, 7.0), (4, 4, 14.0)];
+    judged.extend(channels.map(|(senders, receivers, ms)| time("channel", senders, receivers, ms)));
+    let beside = Bar::at_most(1.1, Unit::Times).of("a bare connection");
+    let one = Query::spread("route", 1, 1);
+    judged.push(judge(results, &one, "last has all", beside).against(&Query::varied("bare"), whole, whole));
     judged
 }
 
@@ -152,7 +170,7 @@ fn waiting_well(results: &Results) -> Vec<Judgement> {
     let steady = Query::ours("rtt").rate(RATE).wait("auto");
     let floor = Query::limit("cacheline").rate(RATE);
     let tail = judge(results, &steady, "p99", Bar::at_most(10e3, Unit::Time));
-    let mut judged = vec![tail.beside(&floor, "raw ping-pong at that rate", p99)];
+    let mut judged = vec![tail.beside(&floor, "raw ping-pong at that rate", p99, p99)];
     for work in ["rtt", "stream"] {
         let query = |clients| Query::ours(work).bytes(64).wait("auto").clients(clients);
         let bar = Bar::at_least(0.5, Unit::Times).of("one pair");
@@ -196,6 +214,16 @@ fn slowest(row: &Row) -> Option<f64> {
 /// Nanoseconds of each of what was done one after the other.
 fn each(row: &Row) -> Option<f64> {
     row.msgs_per_s.filter(|rate| *rate > 0.0).map(|rate| 1e9 / rate)
+}
+
+/// Nanoseconds of a run.
+fn whole(row: &Row) -> Option<f64> {
+    row.secs.map(|secs| secs * 1e9)
+}
+
+/// Nanoseconds until everything was sent.
+fn sent(row: &Row) -> Option<f64> {
+    row.sender_secs.map(|secs| secs * 1e9)
 }
 
 /// Wake-ups per second.

@@ -1,5 +1,6 @@
 //! One thing to measure: what is done, over what, with which settings.
 
+use crate::content::Lengths;
 use crate::raw;
 use clap::ValueEnum;
 use ringway::Config;
@@ -15,6 +16,12 @@ pub enum Work {
     Stream,
     /// One way from several clients to one server process.
     Fanin,
+    /// One process sends to several, and each gets everything.
+    Route,
+    /// Several processes send to several, and each gets everything.
+    Channel,
+    /// The messages of routes and channels from one process to one other.
+    Bare,
     /// Several requests of each client under way at once, answered by one server process.
     Echo,
     /// One client makes requests, one at a time, while the others are connected and do nothing.
@@ -110,12 +117,36 @@ pub enum Profile {
     Bulk,
 }
 
+/// What the sender of a route or channel does when a receiver is too slow for its ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+pub enum Policy {
+    /// Waits; a receiver that makes no progress for 5 s is disconnected
+    Block,
+    /// Drops the new message
+    DropNewest,
+    /// Overwrites old messages
+    Overwrite,
+    /// Disconnects the receiver
+    Disconnect,
+}
+
+impl From<Policy> for ringway::broadcast::Policy {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Block => Self::default(),
+            Policy::DropNewest => Self::DropNewest,
+            Policy::Overwrite => Self::Overwrite,
+            Policy::Disconnect => Self::Disconnect,
+        }
+    }
+}
+
 /// When a run is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Length {
     /// After so many nanoseconds.
     Nanos(u64),
-    /// After so many messages of each client.
+    /// After so many messages of each client; of a route or channel: of all senders together.
     Count(u64),
 }
 
@@ -128,10 +159,16 @@ pub struct Case {
     pub work: Work,
     /// What carries the messages.
     pub transport: Transport,
-    /// Bytes of a message.
+    /// Bytes of a message, of the longest if lengths vary.
     pub bytes: usize,
-    /// Clients, each with a connection, or pairs.
+    /// Bytes of the shortest message if lengths vary.
+    pub bytes_min: Option<usize>,
+    /// Sending processes of a route or channel.
+    pub senders: u32,
+    /// Clients, each with a connection, or pairs; of a route or channel: receiving processes.
     pub clients: u32,
+    /// What senders of a route or channel do about slow receivers.
+    pub policy: Policy,
     /// Processes that share the clients; one for each if there is no number.
     pub processes: Option<u32>,
     /// Requests that a client has under way at once.
@@ -168,7 +205,10 @@ impl Case {
             work,
             transport,
             bytes: BYTES_DEFAULT,
+            bytes_min: None,
+            senders: 1,
             clients: 1,
+            policy: Policy::Block,
             processes: None,
             depth: 1,
             workers: None,
@@ -188,7 +228,8 @@ impl Case {
     /// Returns how many server processes there are.
     pub fn servers(&self) -> u32 {
         match self.work {
-            Work::Rtt | Work::Stream | Work::Idle => self.clients,
+            Work::Rtt | Work::Stream | Work::Idle | Work::Bare => self.clients,
+            Work::Route | Work::Channel => self.senders,
             Work::Fanin
             | Work::Echo
             | Work::Probe
@@ -232,8 +273,28 @@ impl Case {
     /// Says whether the two differ in nothing but how the messages travel: their runs take turns, so that neither has
     /// the better moments of the machine.
     pub fn is_rival_of(&self, other: &Self) -> bool {
-        let shape = |case: &Self| (case.work, case.bytes, case.clients, case.depth, case.batch, case.rate);
-        shape(self) == shape(other)
+        let work = |case: &Self| if case.work == Work::Bare { Work::Route } else { case.work };
+        let shape = |case: &Self| (case.bytes, case.clients, case.depth, case.batch, case.rate, case.senders);
+        work(self) == work(other) && shape(self) == shape(other)
+    }
+
+    /// Says whether receivers get what all senders send: the work of routes and channels.
+    pub fn is_broadcast(&self) -> bool {
+        matches!(self.work, Work::Route | Work::Channel)
+    }
+
+    /// Returns how long messages are that vary in length.
+    ///
+    /// # Panics
+    /// If they cannot vary as the case says.
+    pub fn lengths(&self) -> Lengths {
+        Lengths::new(self.bytes_min.unwrap_or(self.bytes), self.bytes)
+    }
+
+    /// Returns how many of the messages of a route or channel this sender sends: `count` shared out among all.
+    pub fn share_of(&self, sender: u32, count: u64) -> u64 {
+        let senders = u64::from(self.senders);
+        count / senders + u64::from(u64::from(sender) < count % senders)
     }
 
     /// Says whether ringway carries the messages.
@@ -296,7 +357,11 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} over {}", self.scenario, self.transport.name())?;
         if self.has_messages() {
-            write!(f, ", {} B", self.bytes)?;
+            let shortest = self.bytes_min.map_or_else(String::new, |bytes| format!("{bytes}-"));
+            write!(f, ", {shortest}{} B", self.bytes)?;
+        }
+        if self.is_broadcast() {
+            write!(f, ", {} to {}", self.senders, self.clients)?;
         }
         Ok(())
     }
@@ -352,5 +417,17 @@ mod tests {
         assert!(ours.is_rival_of(&theirs));
         assert!(!ours.is_rival_of(&Case { depth: 2, ..theirs.clone() }));
         assert!(!ours.is_rival_of(&Case { bytes: 65, ..theirs }));
+        let [route, bare] = [Work::Route, Work::Bare].map(|work| case(work, 1, None));
+        assert!(route.is_rival_of(&bare) && !case(Work::Route, 2, None).is_rival_of(&bare));
+    }
+
+    #[test]
+    fn the_messages_of_a_channel_are_shared_out_among_its_senders() {
+        for (senders, count) in [(1, 10), (3, 10), (8, 100_000), (7, 3)] {
+            let case = Case { senders, ..case(Work::Channel, 2, None) };
+            let shares: Vec<u64> = (0..senders).map(|sender| case.share_of(sender, count)).collect();
+            assert_eq!(shares.iter().sum::<u64>(), count, "{shares:?}");
+            assert!(shares.iter().max().zip(shares.iter().min()).is_some_and(|(max, min)| max - min <= 1));
+        }
     }
 }

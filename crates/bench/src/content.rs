@@ -4,11 +4,17 @@
 //! After them each line of 64 bytes begins with a word of its own; in 1 of 64 messages every byte is written and
 //! checked. All words follow from client, sequence number and place, so no two messages have one in common but by
 //! chance. Every transport gets the same.
+//!
+//! Where lengths vary they follow from client and sequence number too. A message that is shorter than its header is the
+//! beginning of one: its receiver must know which message is due.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Shortest message: its header.
+/// Shortest message of a fixed length: its header.
 pub const MESSAGE_BYTES_MIN: usize = 16;
+/// Shortest message where lengths vary: the low bytes of its sequence number.
+pub const VARIED_BYTES_MIN: usize = 2;
 
 /// What was wrong with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,11 +49,13 @@ impl fmt::Display for Fault {
 /// If `message` is shorter than [`MESSAGE_BYTES_MIN`].
 #[inline]
 pub fn fill(message: &mut [u8], client: u32, seq: u64) {
-    let seed = seed(client, seq);
+    fill_seeded(message, client, seq, seed(client, seq));
+}
+
+#[inline(always)]
+fn fill_seeded(message: &mut [u8], client: u32, seq: u64, seed: u64) {
     let check = header_check(seed, message.len());
-    message[0..8].copy_from_slice(&seq.to_le_bytes());
-    message[8..12].copy_from_slice(&client.to_le_bytes());
-    message[12..16].copy_from_slice(&check.to_le_bytes());
+    write_header(message, client, seq, check);
     if is_full(seq) {
         fill_words(message, seed);
     } else if message.len() > LINE_BYTES {
@@ -87,13 +95,20 @@ pub fn check(message: &[u8], client: u32, bytes: usize) -> Result<u64, Fault> {
     if message.len() != bytes {
         return Err(Fault::Length { bytes: message.len() });
     }
+    check_seeded(message, client, |seq| seed(client, seq))
+}
+
+/// Checks everything but the length; the seed may be known already.
+#[inline(always)]
+fn check_seeded(message: &[u8], client: u32, seed: impl FnOnce(u64) -> u64) -> Result<u64, Fault> {
+    let bytes = message.len();
     let (Some(seq), Some(sender), Some(check)) =
         (array_at(message, 0), array_at(message, 8), array_at(message, 12))
     else {
-        return Err(Fault::Length { bytes: message.len() });
+        return Err(Fault::Length { bytes });
     };
     let seq = u64::from_le_bytes(seq);
-    let seed = seed(client, seq);
+    let seed = seed(seq);
     if u32::from_le_bytes(sender) != client || u32::from_le_bytes(check) != header_check(seed, bytes) {
         return Err(Fault::Header);
     }
@@ -154,6 +169,102 @@ pub fn sender_of(message: &[u8]) -> Result<u32, Fault> {
 #[inline]
 fn array_at<const N: usize>(message: &[u8], at: usize) -> Option<[u8; N]> {
     message.get(at..)?.first_chunk().copied()
+}
+
+/// How long messages are that vary: as long as client and sequence number say, each length equally often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lengths {
+    min: usize,
+    max: usize,
+}
+
+impl Lengths {
+    /// Makes lengths from `min` to `max`.
+    ///
+    /// # Panics
+    /// If `min` is below [`VARIED_BYTES_MIN`], or `max` below [`MESSAGE_BYTES_MIN`] or `min`.
+    pub fn new(min: usize, max: usize) -> Self {
+        assert!(min >= VARIED_BYTES_MIN && max >= MESSAGE_BYTES_MIN.max(min), "{min} to {max}");
+        Self { min, max }
+    }
+
+    /// Returns the longest.
+    pub fn max(self) -> usize {
+        self.max
+    }
+
+    /// The first message of a client has the whole header, and so says whose it is.
+    #[inline]
+    fn of(self, seed: u64, seq: u64) -> usize {
+        let lengths = (self.max - self.min + 1) as u64;
+        // The upper half of the seed times the number of lengths, divided by 2^32: no division.
+        if seq == 0 { self.max } else { self.min + ((seed >> 32) * lengths >> 32) as usize }
+    }
+
+    /// Writes message `seq` of `client` to the beginning of `buffer`, which may hold an earlier one, and returns it.
+    ///
+    /// # Panics
+    /// If `buffer` is shorter than the longest message.
+    #[inline]
+    pub fn fill(self, buffer: &mut [u8], client: u32, seq: u64) -> &[u8] {
+        let seed = seed(client, seq);
+        let message = &mut buffer[..self.of(seed, seq)];
+        if message.len() < MESSAGE_BYTES_MIN {
+            message.copy_from_slice(&header(client, seq, seed, message.len())[..message.len()]);
+        } else {
+            fill_seeded(message, client, seq, seed);
+        }
+        message
+    }
+
+    /// Checks a message that should be message `seq` of `client`.
+    ///
+    /// # Errors
+    /// [`Fault`]: what is wrong with it.
+    #[inline]
+    pub fn check(self, message: &[u8], client: u32, seq: u64) -> Result<(), Fault> {
+        let seed = seed(client, seq);
+        let bytes = message.len();
+        if bytes != self.of(seed, seq) {
+            return Err(Fault::Length { bytes });
+        }
+        if bytes < MESSAGE_BYTES_MIN {
+            let is_right = *message == header(client, seq, seed, bytes)[..bytes];
+            return if is_right { Ok(()) } else { Err(Fault::Header) };
+        }
+        match check_seeded(message, client, |_| seed) {
+            Ok(found) if found == seq => Ok(()),
+            Ok(_) => Err(Fault::Header),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Checks a message of which nobody knows which it should be; returns its sequence number, or nothing if it is too
+    /// short to say.
+    ///
+    /// # Errors
+    /// [`Fault`]: what is wrong with it.
+    pub fn check_any(self, message: &[u8], client: u32) -> Result<Option<u64>, Fault> {
+        if message.len() < MESSAGE_BYTES_MIN {
+            return Ok(None);
+        }
+        let seq = check_seeded(message, client, |seq| seed(client, seq))?;
+        self.check(message, client, seq).map(|()| Some(seq))
+    }
+}
+
+/// The header of a message of `bytes` bytes, of which a shorter one has the beginning.
+fn header(client: u32, seq: u64, seed: u64, bytes: usize) -> [u8; MESSAGE_BYTES_MIN] {
+    let mut header = [0; MESSAGE_BYTES_MIN];
+    write_header(&mut header, client, seq, header_check(seed, bytes));
+    header
+}
+
+#[inline]
+fn write_header(message: &mut [u8], client: u32, seq: u64, check: u32) {
+    message[0..8].copy_from_slice(&seq.to_le_bytes());
+    message[8..12].copy_from_slice(&client.to_le_bytes());
+    message[12..16].copy_from_slice(&check.to_le_bytes());
 }
 
 /// Says whether every byte of this message is written and checked.
@@ -235,6 +346,47 @@ mod tests {
                 bad[at] ^= 0x01;
                 assert!(check(&bad, 3, bytes).is_err(), "byte {at} of {bytes}");
             }
+        }
+    }
+
+    #[test]
+    fn messages_of_varying_lengths_pass_and_have_every_length() {
+        let lengths = Lengths::new(2, 256);
+        let mut buffer = [0xee; 300];
+        let mut counts = [0; 257];
+        for seq in 0..50_000 {
+            let message = lengths.fill(&mut buffer, 7, seq);
+            counts[message.len()] += 1;
+            assert_eq!(lengths.check(message, 7, seq), Ok(()), "{seq}");
+            let any = (message.len() >= MESSAGE_BYTES_MIN).then_some(seq);
+            assert_eq!(lengths.check_any(message, 7), Ok(any), "{seq}");
+        }
+        assert_eq!(counts[..2], [0, 0]);
+        assert!(counts[2..].iter().all(|count| (100..300).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn the_first_message_is_the_longest_and_says_whose_it_is() {
+        let mut buffer = [0; 256];
+        let message = Lengths::new(2, 256).fill(&mut buffer, 9, 0);
+        assert_eq!((message.len(), sender_of(message)), (256, Ok(9)));
+    }
+
+    #[test]
+    fn every_byte_of_a_short_message_counts_and_so_does_its_place() {
+        let lengths = Lengths::new(2, 40);
+        let mut buffer = [0; 40];
+        for seq in 0..500 {
+            let message = lengths.fill(&mut buffer, 3, seq).to_vec();
+            if message.len() < MESSAGE_BYTES_MIN {
+                for at in 0..message.len() {
+                    let mut bad = message.clone();
+                    bad[at] ^= 0x10;
+                    assert_eq!(lengths.check(&bad, 3, seq), Err(Fault::Header), "byte {at} of {seq}");
+                }
+            }
+            assert!(lengths.check(&message, 3, seq + 1).is_err(), "{seq}");
+            assert!(lengths.check(&message[1..], 3, seq).is_err(), "{seq}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The processes of one run: started from this very program, and ended with it.
 
-use crate::case::Case;
+use crate::case::{Case, Work};
 use crate::lines;
 use crate::peer::{Job, Order, Outcome, Report, Role};
 use anyhow::{Context, Result, bail};
@@ -27,6 +27,10 @@ struct Child {
     role: Role,
     stdin: Option<ChildStdin>,
     name: String,
+    /// It begins when it is told to; else as soon as it is ready.
+    waits: bool,
+    /// It has said so.
+    is_ready: bool,
     /// Killed on purpose: what it says does not matter any more.
     is_over: bool,
 }
@@ -52,7 +56,10 @@ impl Crew {
         for number in 0..case.processes() {
             crew.spawn(case, Role::Client, number)?;
         }
-        crew.hear_all(deadline, Child::any, |report| matches!(report, Report::Ready).then_some(()))?;
+        // Some may have been ready before all were there.
+        while let Some(missing) = crew.children.iter().position(|child| !child.is_ready) {
+            crew.hear(deadline, missing)?;
+        }
         Ok(crew)
     }
 
@@ -84,7 +91,7 @@ impl Crew {
     }
 
     fn go(&mut self) {
-        for child in &mut self.children {
+        for child in self.children.iter_mut().filter(|child| child.waits) {
             if let Some(stdin) = &mut child.stdin {
                 // One that is gone says so by itself.
                 let _ = lines::say(stdin, &Order::Go);
@@ -117,27 +124,38 @@ impl Crew {
     ) -> Result<Vec<T>> {
         let mut heard: Vec<Option<T>> = self.children.iter().map(|_| None).collect();
         let is_missing = |child: &Child, heard: &Option<T>| from(child) && heard.is_none();
-        while let Some((missing, _)) =
-            self.children.iter().zip(&heard).find(|(child, heard)| is_missing(child, heard))
+        while let Some(missing) =
+            self.children.iter().zip(&heard).position(|(child, heard)| is_missing(child, heard))
         {
+            let (index, report) = self.hear(deadline, missing)?;
+            heard[index] = want(report).or(heard[index].take());
+        }
+        Ok(heard.into_iter().flatten().collect())
+    }
+
+    /// Waits for what the next child says, of which `missing` is one that is waited for.
+    fn hear(&mut self, deadline: Instant, missing: usize) -> Result<(usize, Report)> {
+        loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left) {
                 Ok((index, _)) if self.children[index].is_over => {}
                 Ok((index, Event::Said(Report::Failed(why)))) => {
                     bail!("{} failed: {why}", self.children[index].name);
                 }
-                Ok((index, Event::Said(report))) => heard[index] = want(report).or(heard[index].take()),
+                Ok((index, Event::Said(report))) => {
+                    self.children[index].is_ready |= matches!(report, Report::Ready);
+                    return Ok((index, report));
+                }
                 Ok((index, Event::Gone)) => {
                     let status = self.bury(index);
                     bail!("{} died: {status}", self.children[index].name);
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!("no sign of {} any more; gave up", missing.name);
+                    bail!("no sign of {} any more; gave up", self.children[missing].name);
                 }
                 Err(RecvTimeoutError::Disconnected) => unreachable!("invariant: we hold a sender"),
             }
         }
-        Ok(heard.into_iter().flatten().collect())
     }
 
     fn bury(&mut self, index: usize) -> String {
@@ -158,10 +176,21 @@ impl Crew {
         let mut process = command.spawn().context("cannot start a process")?;
         let stdin = process.stdin.take();
         let stdout = process.stdout.take();
-        let kind = if role == Role::Server { "server" } else { "client" };
+        let kind = match (role, case.is_broadcast()) {
+            (Role::Server, false) => "server",
+            (Role::Client, false) => "client",
+            (Role::Server, true) => "sender",
+            (Role::Client, true) => "receiver",
+        };
+        // Many that are woken for an order would stand in the way of those that have begun.
+        let waits = match case.work {
+            Work::Route | Work::Channel => role == Role::Server,
+            Work::Bare => role == Role::Client,
+            _ => true,
+        };
         let name = format!("{kind} {} (pid {})", number + 1, process.id());
         let index = self.children.len();
-        self.children.push(Child { process, role, stdin, name, is_over: false });
+        self.children.push(Child { process, role, stdin, name, waits, is_ready: false, is_over: false });
         let mut reader = BufReader::new(stdout.context("a process has no output")?);
         let events = self.sender.clone();
         thread::spawn(move || {

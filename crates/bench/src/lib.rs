@@ -8,6 +8,7 @@ pub mod args;
 pub mod bars;
 pub mod case;
 pub mod content;
+pub mod ledger;
 pub mod lines;
 pub mod machine;
 pub mod report;

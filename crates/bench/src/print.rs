@@ -122,6 +122,7 @@ fn cells(row: &Row) -> Vec<String> {
     let settings = [
         row.profile.clone(),
         row.wait.clone(),
+        row.policy.clone().filter(|policy| policy != "block"),
         row.batch.map(|batch| format!("batch {batch}")),
         row.depth.map(|depth| format!("depth {depth}")),
         row.workers.map(|workers| format!("pool {workers}")),
@@ -137,10 +138,19 @@ fn cells(row: &Row) -> Vec<String> {
     vec![
         format!("{what} {}", settings.join(" ")).trim_end().to_owned(),
         row.transport.clone(),
-        whole(row.bytes),
-        match (row.processes, row.connections_each) {
-            (Some(processes), Some(each)) => format!("{} ({processes} x {each})", whole(row.clients)),
+        format!(
+            "{}{}",
+            row.bytes_min.map_or_else(String::new, |bytes| format!("{bytes}-")),
+            whole(row.bytes)
+        ),
+        match (row.processes, row.connections_each, row.senders.zip(row.receivers)) {
+            (Some(processes), Some(each), _) => format!("{} ({processes} x {each})", whole(row.clients)),
+            (.., Some((senders, receivers))) => format!("{senders} to {receivers}"),
             _ => whole(row.clients),
+        },
+        match (row.secs, row.sender_secs) {
+            (Some(secs), Some(sender)) => format!("{:.2} ({:.2})", 1e3 * secs, 1e3 * sender),
+            _ => String::new(),
         },
         row.msgs_per_s.map_or_else(String::new, |rate| format!("{:.3}", rate / 1e6)),
         row.bytes_per_s.map_or_else(String::new, |rate| format!("{:.2}", rate / 1e9)),
@@ -156,19 +166,31 @@ fn cells(row: &Row) -> Vec<String> {
         row.canary_ns_before
             .zip(row.canary_ns_after)
             .map_or_else(String::new, |(before, after)| format!("{before:.0} {after:.0}")),
-        match row.failed {
-            _ if !row.is_sound() => "LOST OR CORRUPT".to_owned(),
-            Some(failed) => format!("whole, {failed} failed"),
-            None => "whole".to_owned(),
-        },
+        verdict(row),
     ]
 }
 
-const HEADER: [&str; 17] = [
+/// What became of the messages, in words.
+fn verdict(row: &Row) -> String {
+    if !row.is_sound() {
+        return "LOST OR CORRUPT".to_owned();
+    }
+    let told =
+        [(row.failed, "failed"), (row.dropped, "dropped"), (row.missed, "missed"), (row.cuts, "cut off")];
+    let told = told.into_iter().filter_map(|(count, what)| Some((count?, what)));
+    let mut text = "whole".to_owned();
+    for (count, what) in told.filter(|(count, what)| *count > 0 || *what == "failed") {
+        text += &format!(", {count} {what}");
+    }
+    text
+}
+
+const HEADER: [&str; 18] = [
     "scenario",
     "over",
     "bytes",
     "clients (processes x connections)",
+    "ms to last (sent)",
     "M/s",
     "GB/s",
     "p50 ns",

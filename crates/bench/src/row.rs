@@ -10,15 +10,27 @@ pub struct Row {
     pub scenario: String,
     /// What carried the messages: `ringway`, `rpc` (calls over it), `tonic` (gRPC over it), `tonic-uds`, `cacheline`, `memcpy`, `crc32`, `futex`, `socket`, `uds`, `uds-buffered`, `pipe`.
     pub transport: String,
-    /// The work, where it does not have the name of the scenario: `rtt`, `stream`, `fanin`, `echo`, `probe`, `crowd`.
+    /// The work, where it does not have the name of the scenario: `rtt`, `stream`, `fanin`, `bare`, `echo`, `probe`, `crowd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub work: Option<String>,
     /// Profile of the connections: `latency` or `bulk`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
-    /// Payload bytes of a message.
+    /// Payload bytes of a message, of the longest if their lengths vary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// Payload bytes of the shortest message if lengths vary: each from here to `bytes` equally often.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_min: Option<u64>,
+    /// Sending processes of a `route` or `channel`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub senders: Option<u64>,
+    /// Receiving processes of a `route` or `channel`; each gets what all senders send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receivers: Option<u64>,
+    /// What senders did about slow receivers: `block`, `drop-newest`, `overwrite` or `disconnect`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// Clients, each with a connection and, unless `processes` says otherwise, a process; for `rtt` and `stream` pairs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clients: Option<u64>,
@@ -61,10 +73,19 @@ pub struct Row {
     /// Messages sent, all runs together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<u64>,
-    /// Messages that arrived and were checked.
+    /// Messages that arrived and were checked; of a `route` or `channel`: at each receiver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivered: Option<u64>,
-    /// Messages that did not arrive.
+    /// Messages that the policy of their sender dropped for all; they do not count as sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
+    /// Messages that receivers were told to have missed: overwritten, or sent while they were disconnected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missed: Option<u64>,
+    /// How often a receiver was disconnected as too slow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cuts: Option<u64>,
+    /// Messages that did not arrive; of a `route` or `channel`: at each receiver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
     /// Requests whose sender was told that they may have been lost, because the server was killed.
@@ -73,9 +94,12 @@ pub struct Row {
     /// Messages that arrived damaged, twice, or out of order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub corrupt: Option<u64>,
-    /// Seconds of one run, median.
+    /// Seconds of one run, median; of a `route` or `channel`: until the last receiver has checked everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secs: Option<f64>,
+    /// Seconds until the last sender had sent everything, median.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_secs: Option<f64>,
     /// Messages (round trips, connects) per second, median of the runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub msgs_per_s: Option<f64>,

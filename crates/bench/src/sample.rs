@@ -5,7 +5,7 @@ use crate::canary;
 use crate::case::{Case, Length, Work};
 use crate::crew::Crew;
 use crate::footprint::Footprint;
-use crate::peer::Outcome;
+use crate::peer::{Audience, Outcome, join};
 use crate::row::CANARY_NS_MAX;
 use crate::timing::Stopwatch;
 use anyhow::Result;
@@ -24,6 +24,14 @@ pub struct Sample {
     pub lost: u64,
     /// Requests whose sender was told that they may have been lost.
     pub failed: u64,
+    /// Messages that the policy of a sender dropped.
+    pub dropped: u64,
+    /// Messages that receivers were told to have missed.
+    pub missed: u64,
+    /// How often a receiver was disconnected as too slow.
+    pub cuts: u64,
+    /// Seconds from the first message to the last of all that send to many.
+    pub sending_secs: Option<f64>,
     /// Seconds from the first beginning to the last end.
     pub secs: f64,
     /// What was done in that time: messages, round trips, connects.
@@ -45,28 +53,49 @@ pub struct Sample {
 impl Sample {
     /// Adds up what the processes report.
     pub fn of(outcomes: Vec<Outcome>) -> Self {
-        let mut sample = Self::default();
-        let mut span: Option<(u64, u64)> = None;
+        let sent = outcomes.iter().map(|outcome| outcome.sent).sum();
+        let mut sample = Self { sent, ..Self::default() };
+        let (mut span, mut sending) = (None, None);
+        let has_audience = outcomes.iter().any(|outcome| outcome.audience.is_some());
         for outcome in outcomes {
-            sample.sent += outcome.sent;
+            if let Some(audience) = outcome.audience {
+                sample.add_receiver(&outcome, audience);
+            }
             sample.delivered += outcome.delivered;
             sample.corrupt += outcome.corrupt;
             sample.failed += outcome.failed;
+            sample.dropped += outcome.dropped;
             sample.timed += outcome.timed;
             sample.latencies.extend(outcome.latencies);
             sample.answers.extend(outcome.answers);
             sample.cpu_s += outcome.cpu_nanos as f64 / 1e9;
             sample.sleeps += outcome.sleeps;
             sample.footprints.extend(outcome.footprints);
-            if let Some((begin, end)) = outcome.span {
-                span = Some(span.map_or((begin, end), |(first, last)| (first.min(begin), last.max(end))));
-            }
+            span = join(span, outcome.span);
+            sending = join(sending, outcome.sending);
         }
-        // What came damaged came; what came more often than it was sent is counted as corrupt already.
-        sample.lost = sample.sent.saturating_sub(sample.delivered + sample.corrupt + sample.failed);
-        sample.corrupt += sample.delivered.saturating_sub(sample.sent);
-        sample.secs = span.map_or(0.0, |(begin, end)| (end - begin) as f64 / 1e9);
+        if !has_audience {
+            // What came damaged came; what came more often than it was sent is counted as corrupt already.
+            sample.lost = sample.sent.saturating_sub(sample.delivered + sample.corrupt + sample.failed);
+            sample.corrupt += sample.delivered.saturating_sub(sample.sent);
+        }
+        let secs = |(begin, end): (u64, u64)| (end - begin) as f64 / 1e9;
+        sample.secs = span.map_or(0.0, secs);
+        sample.sending_secs = sending.map(secs);
         sample
+    }
+
+    /// Counts what one of many receivers should have got, and what became of it. All that were sent are known.
+    fn add_receiver(&mut self, outcome: &Outcome, audience: Audience) {
+        let Audience { missed, cuts } = audience;
+        let seen = outcome.delivered + outcome.corrupt + missed;
+        let unseen = self.sent.saturating_sub(seen);
+        self.corrupt += seen.saturating_sub(self.sent);
+        // Who was cut off was told so, but not what it cost.
+        let told = if cuts > 0 { unseen } else { 0 };
+        self.lost += unseen - told;
+        self.missed += missed + told;
+        self.cuts += cuts;
     }
 
     /// Returns what was done per second.
@@ -159,6 +188,29 @@ mod tests {
         let sample = Sample::of(both);
         assert!(sample.is_sound() && sample.is_calm());
         assert!((sample.secs - 2.0).abs() < 1e-9 && (sample.rate() - 5.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn each_of_many_receivers_must_have_everything() {
+        let sender = |sent| Outcome { sent, dropped: 1, sending: Some((0, 5)), ..Outcome::default() };
+        let receiver = |delivered, corrupt, missed, cuts| Outcome {
+            delivered,
+            corrupt,
+            audience: Some(Audience { missed, cuts }),
+            span: Some((0, 9)),
+            ..Outcome::default()
+        };
+        let sample = |receivers: [Outcome; 2]| Sample::of([&[sender(6), sender(4)], &receivers[..]].concat());
+        let whole = sample([receiver(10, 0, 0, 0), receiver(10, 0, 0, 0)]);
+        assert_eq!((whole.sent, whole.delivered, whole.dropped, whole.is_sound()), (10, 20, 2, true));
+        assert_eq!(whole.sending_secs, Some(5e-9));
+        // What one has too much does not make up for what another has too little.
+        let uneven = sample([receiver(11, 0, 0, 0), receiver(9, 0, 0, 0)]);
+        assert_eq!((uneven.lost, uneven.corrupt, uneven.is_sound()), (1, 1, false));
+        let told = sample([receiver(7, 0, 3, 0), receiver(5, 0, 1, 1)]);
+        assert_eq!((told.lost, told.missed, told.cuts, told.is_sound()), (0, 8, 1, true));
+        let bad = sample([receiver(9, 1, 0, 0), receiver(10, 0, 0, 0)]);
+        assert_eq!((bad.lost, bad.corrupt), (0, 1));
     }
 
     #[test]

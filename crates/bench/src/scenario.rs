@@ -75,6 +75,42 @@ pub fn reconnect(restarts: u64) -> Case {
     Case { clients: CLIENTS, workers: Some(WORKERS), ..case }
 }
 
+/// One sender to so many receivers: over a route, and over a Unix socket for each; to one beside a bare connection.
+pub fn route_to(receivers: u32, count: u64) -> Vec<Case> {
+    let over = |work, transport| Case { clients: receivers, ..varied("route", work, transport, count) };
+    let mut cases = vec![over(Work::Route, Transport::Ringway)];
+    if receivers == 1 {
+        cases.push(over(Work::Bare, Transport::Ringway));
+    }
+    cases.push(over(Work::Route, Transport::UdsBuffered));
+    cases
+}
+
+/// The same for one to eight receivers.
+pub fn route(count: u64) -> Vec<Case> {
+    AUDIENCES.into_iter().flat_map(|receivers| route_to(receivers, count)).collect()
+}
+
+/// So many senders to so many receivers over a channel, all of them processes of their own.
+///
+/// What the figures say that others publish for "N-1" and "N-N": N members that only send, beside one or N others that
+/// only receive, and each of those gets the messages of all senders.
+pub fn channel_of(senders: u32, receivers: u32, count: u64) -> Case {
+    let case = varied("channel", Work::Channel, Transport::Ringway, count);
+    Case { senders, clients: receivers, ..case }
+}
+
+/// The same for several numbers of them.
+pub fn channel(count: u64) -> Vec<Case> {
+    CHANNELS.into_iter().map(|(senders, receivers)| channel_of(senders, receivers, count)).collect()
+}
+
+fn varied(scenario: &str, work: Work, transport: Transport, count: u64) -> Case {
+    let (bytes_min, bytes) = BROADCAST_BYTES;
+    let case = Case::new(scenario, work, transport, Length::Count(count));
+    Case { bytes, bytes_min: Some(bytes_min), ..case }
+}
+
 /// One gRPC service over ringway and over a Unix socket: round trips, and a streamed response.
 #[cfg(feature = "grpc")]
 pub fn grpc(length: Length) -> Vec<Case> {
@@ -98,5 +134,12 @@ const CONNECTED: u32 = 1000;
 /// Lengths of messages whose calls are measured.
 pub const CALL_BYTES: [usize; 3] = [16, 64, 1024];
 const SCALE_CLIENTS: [u32; 4] = [32, 128, 512, 1000];
+/// Messages of a run of a route or channel, all senders together, and the shortest and the longest of them.
+pub const BROADCAST_COUNT: u64 = 100_000;
+pub const BROADCAST_BYTES: (usize, usize) = (2, 256);
+/// Receivers of routes.
+const AUDIENCES: [u32; 4] = [1, 2, 4, 8];
+/// Senders and receivers of channels.
+pub const CHANNELS: [(u32, u32); 6] = [(1, 1), (2, 1), (4, 1), (8, 1), (2, 2), (4, 4)];
 /// How often the server of a run is killed, unless something else is asked for.
 pub const RESTARTS: u64 = 10;

@@ -158,6 +158,8 @@ pub fn cases(length: Length) -> Vec<Case> {
     cases.extend(scenario::scale(length));
     cases.extend(scenario::idle_probe(length));
     cases.push(scenario::reconnect(RESTARTS));
+    cases.extend(scenario::route(scenario::BROADCAST_COUNT));
+    cases.extend(scenario::channel(scenario::BROADCAST_COUNT));
     #[cfg(feature = "grpc")]
     cases.extend(scenario::grpc(length));
     cases.push(Case { clients: PAIRS, ..ringway("idle", Work::Idle, 64, Wait::Auto) });

@@ -34,19 +34,27 @@ pub fn row(case: &Case, samples: &[Sample], dropped: u64, latency: Latency) -> R
         row.lost = sum(|sample| sample.lost);
         row.corrupt = sum(|sample| sample.corrupt);
         row.failed = sum(|sample| sample.failed).filter(|_| case.work == Work::Reconnect);
+        if case.is_broadcast() {
+            row.dropped = sum(|sample| sample.dropped);
+            row.missed = sum(|sample| sample.missed);
+            row.cuts = sum(|sample| sample.cuts);
+        }
     }
     let rates: Vec<f64> = samples.iter().map(Sample::rate).collect();
     if case.work == Work::Memory {
         weigh(&mut row, samples);
     } else {
         row.secs = median(samples.iter().map(|sample| sample.secs));
+        row.sender_secs = median(samples.iter().filter_map(|sample| sample.sending_secs));
         row.cpu_s = median(samples.iter().map(|sample| sample.cpu_s));
         row.sleeps = median(samples.iter().map(|sample| sample.sleeps as f64)).map(|sleeps| sleeps as u64);
     }
     if !matches!(case.work, Work::Memory | Work::Idle | Work::Crowd | Work::Reconnect) {
         row.msgs_per_s = median(rates.iter().copied());
         if case.has_messages() || is_local(case) {
-            row.bytes_per_s = row.msgs_per_s.map(|rate| rate * case.bytes as f64);
+            // Of lengths that vary each is as frequent as the others.
+            let bytes = (case.bytes + case.bytes_min.unwrap_or(case.bytes)) as f64 / 2.0;
+            row.bytes_per_s = row.msgs_per_s.map(|rate| rate * bytes);
         }
         row.spread = spread(&rates);
     }
@@ -66,7 +74,8 @@ pub fn row(case: &Case, samples: &[Sample], dropped: u64, latency: Latency) -> R
 fn settings(case: &Case) -> Row {
     let ours = case.is_ours();
     let has_bytes = case.has_messages() || is_local(case);
-    let clients = (case.servers() > 0 && case.work != Work::Memory).then_some(u64::from(case.clients));
+    let spreads = case.is_broadcast();
+    let has_clients = case.servers() > 0 && case.work != Work::Memory && !spreads;
     let shared = case.processes.map(|_| u64::from(case.processes()));
     let most = (0..case.processes()).map(|process| case.clients_of(process).len() as u64).max();
     let work = work_name(case.work);
@@ -76,7 +85,11 @@ fn settings(case: &Case) -> Row {
         work: (![work, LIMIT].contains(&case.scenario.as_str())).then(|| work.to_owned()),
         profile: (ours && case.ring_bytes.is_none()).then(|| case::name_of(case.profile)).flatten(),
         bytes: has_bytes.then_some(case.bytes as u64),
-        clients,
+        bytes_min: case.bytes_min.map(|bytes| bytes as u64),
+        senders: spreads.then_some(u64::from(case.senders)),
+        receivers: spreads.then_some(u64::from(case.clients)),
+        policy: (spreads && ours).then(|| case::name_of(case.policy)).flatten(),
+        clients: has_clients.then_some(u64::from(case.clients)),
         processes: shared,
         connections_each: shared.and(most),
         depth: (case.depth > 1).then_some(u64::from(case.depth)),
@@ -103,6 +116,9 @@ fn work_name(work: Work) -> &'static str {
         Work::Rtt => "rtt",
         Work::Stream => "stream",
         Work::Fanin => "fanin",
+        Work::Route => "route",
+        Work::Channel => "channel",
+        Work::Bare => "bare",
         Work::Echo => "echo",
         Work::Probe => "probe",
         Work::Crowd => "crowd",

@@ -5,6 +5,7 @@
 
 use crate::demo::{describe, tell};
 use anyhow::Result;
+use ringway::broadcast::{self, JoinError, WaitError};
 use ringway::rpc::{CallError, Failure};
 use ringway::{
     AcceptError, BindError, CloseReason, ConnectError, RecvError, RecvTimeoutError, Refusal, SendError,
@@ -171,6 +172,8 @@ fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<Code> {
         }
     } else if let Some(error) = cause.downcast_ref::<CallError>() {
         code_of_call(error)
+    } else if let Some(error) = cause.downcast_ref::<JoinError>() {
+        code_of_join(error)
     } else if let Some(error) = cause.downcast_ref::<io::Error>() {
         code_of_io(error)
     } else {
@@ -212,7 +215,21 @@ fn code_of_transfer(cause: &(dyn Error + 'static)) -> Option<Code> {
     if let Some(TryRecvError::Closed(reason)) = cause.downcast_ref::<TryRecvError>() {
         return Some(code_of_close(reason));
     }
-    None
+    code_of_broadcast(cause)
+}
+
+/// Judges the errors of sending to many.
+fn code_of_broadcast(cause: &(dyn Error + 'static)) -> Option<Code> {
+    if let Some(error) = cause.downcast_ref::<broadcast::SendError>() {
+        return Some(match error {
+            broadcast::SendError::Closed(reason) => code_of_close(reason),
+            _ => Code::Failure,
+        });
+    }
+    match cause.downcast_ref::<WaitError>()? {
+        WaitError::Timeout { .. } => Some(Code::TimedOut),
+        WaitError::Closed(reason) => Some(code_of_close(reason)),
+    }
 }
 
 /// Returns the code for the end of a connection that came too early.
@@ -236,7 +253,17 @@ fn code_of_connect(error: &ConnectError) -> Code {
     }
 }
 
-fn code_of_refusal(refusal: Refusal) -> Code {
+fn code_of_join(error: &JoinError) -> Code {
+    match error {
+        JoinError::Bind(error) => code_of_bind(error),
+        JoinError::Refused(refusal) => code_of_refusal(*refusal),
+        JoinError::Os { source, .. } => code_of_io(source),
+        _ => Code::Failure,
+    }
+}
+
+/// Returns the code for a side that does not want the other.
+pub fn code_of_refusal(refusal: Refusal) -> Code {
     match refusal {
         Refusal::NotAllowed => Code::Permission,
         Refusal::Limit | Refusal::Resources => Code::Failure,
@@ -308,6 +335,16 @@ mod tests {
         assert_eq!(code(TryRecvError::Closed(violation())), Code::Violation);
         assert_eq!(code(SendTimeoutError::Closed(CloseReason::Os { errno: 5 })), Code::Failure);
         assert_eq!(code(ConnectError::Dropped), Code::PeerGone);
+    }
+
+    #[test]
+    fn who_cannot_join_fails_as_who_cannot_bind() {
+        let name = || NameError::Invalid { name: "a b".into() };
+        assert_eq!(code(JoinError::Bind(BindError::Name(name()))), Code::Usage);
+        assert_eq!(code(JoinError::SenderExists { path: "/x".into() }), Code::Failure);
+        assert_eq!(code(JoinError::Refused(Refusal::NotAllowed)), Code::Permission);
+        assert_eq!(code(WaitError::Timeout { present: 1 }), Code::TimedOut);
+        assert_eq!(code(broadcast::SendError::Closed(CloseReason::Disconnected)), Code::Failure);
     }
 
     #[test]

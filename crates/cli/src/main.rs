@@ -1,11 +1,13 @@
 //! The `ringway` program.
 #![forbid(unsafe_code)]
 
+mod broadcast;
 mod calls;
 mod demo;
 mod doctor;
 mod exit;
 mod figures;
+mod list;
 mod pages;
 mod stream;
 
@@ -43,6 +45,29 @@ enum Command {
     /// Waits for a listener that is not there yet, and for its turn if that serves another sender.
     #[command(after_help = exit::HELP)]
     Send(stream::SendArgs),
+    /// Sends the standard input to all receivers of a route, or to all members of a channel
+    ///
+    /// A route has one sender and as many receivers as come; each gets every message from the moment at which it came.
+    /// Sender and receivers may be started in any order:
+    ///
+    ///   ringway sub news --lines
+    ///   ringway pub news --lines --wait-for 1
+    ///
+    /// A message is a line (--lines), a frame (--frames), or what one read brings. Nobody confirms anything: this ends
+    /// with exit code 0 when the input has ended, and what was sent can still be read. What happens to who reads too
+    /// slowly is up to --policy; what was dropped, and who was cut off, is said on stderr. If the input fails, or this
+    /// is killed, receivers see that their sender died.
+    #[command(after_help = exit::HELP, verbatim_doc_comment)]
+    Pub(broadcast::PubArgs),
+    /// Writes what the sender of a route, or the members of a channel, send to the standard output
+    ///
+    /// Waits for a sender if none is there. Of a route it ends with exit code 0 when the sender has ended, and with 4 if
+    /// that died; what came before is written. With --follow it waits for the next sender instead, and so it does in a
+    /// channel, until it is interrupted. Ctrl-C or SIGTERM: says what came, exit code 0.
+    ///
+    /// Messages that were lost because this, or who reads its output, is too slow are said on stderr.
+    #[command(after_help = exit::HELP)]
+    Sub(broadcast::SubArgs),
     /// Answers each message with the same message, to many clients, until interrupted
     ///
     /// For trying out clients of the library, and for `ringway send --answers`. A client that does not read its answers
@@ -77,6 +102,13 @@ enum Command {
     /// A failure that the server answers is exit code 7, and its code and text are written to stderr.
     #[command(after_help = exit::HELP, verbatim_doc_comment)]
     Call(calls::CallArgs),
+    /// Lists who is there: listeners, senders and receivers of routes, members of channels, and who is connected to whom
+    ///
+    /// For each its process and user, how many messages it has sent and received, and for each receiver how many bytes
+    /// it has not read yet. One that is stopped is listed as silent, and the names of dead processes are listed too; nothing
+    /// is changed.
+    #[command(after_help = exit::HELP)]
+    Ls(list::LsArgs),
     /// Looks whether everything is here that ringway needs, and tries it out
     ///
     /// Says which features of the kernel were found and what is used instead of those that were not, which limits hold,
@@ -97,13 +129,15 @@ enum Command {
     /// Sends messages from several processes to one, over ringway and over Unix sockets, and compares
     ///
     /// Starts a server process and several client processes. First each client sends messages as fast as it can, then
-    /// each sends requests and waits for the answers, then calls are answered in parts, and at last each client has many
-    /// calls in flight; all of it over ringway and, with the same checks, over Unix stream sockets. Every message is
+    /// each sends requests and waits for the answers, then calls are answered in parts, then each client has many calls
+    /// in flight, and at last the server sends to all clients at once; all of it over ringway and, with the same checks,
+    /// over Unix stream sockets. In between all clients send to each other over a channel. Every message is
     /// checked: a sequence number and a word per 64 bytes in each, every byte in 1 of 64.
     ///
-    /// A client may be killed while it runs (the process numbers are printed): the others go on. In the last round the
-    /// demo kills one itself. The exit code is 0 if
-    /// nothing was lost or corrupt, 1 if something was or the demo failed, 2 if the arguments make no sense.
+    /// A client may be killed while it runs (the process numbers are printed): the others go on. In the last two rounds
+    /// the demo kills one itself, and stops another for a while: that one is cut off, told so, and joins again. The exit
+    /// code is 0 if nothing was lost untold or corrupt, 1 if something was or the demo failed, 2 if the arguments make
+    /// no sense.
     #[command(after_help = exit::HELP)]
     Demo(DemoArgs),
     /// Measures round trips, streams and what they cost, every message checked, next to what the system itself offers
@@ -138,7 +172,7 @@ struct DemoArgs {
     /// Bytes of a message, 16 to 67108864 (64 MiB); more than a quarter of the ring travels in fragments
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(BYTES_MIN..=BYTES_MAX))]
     bytes: u64,
-    /// Seconds for each transport, a quarter for each kind of work
+    /// Seconds for each transport, shared out among the kinds of work
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=SECS_MAX))]
     secs: u64,
     /// Print one JSON object for each row, and nothing else, on stdout
@@ -190,6 +224,26 @@ impl From<Profile> for ringway::Profile {
     }
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Wait {
+    /// Spins for about as long as waking takes, then sleeps
+    Auto,
+    /// Never sleeps
+    Spin,
+    /// Sleeps at once
+    Sleep,
+}
+
+impl From<Wait> for ringway::Wait {
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::Auto => Self::Auto,
+            Wait::Spin => Self::Spin,
+            Wait::Sleep => Self::Sleep,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -207,9 +261,12 @@ fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Listen(args) => stream::listen(args).map(|()| true),
         Command::Send(args) => stream::send(args).map(|()| true),
+        Command::Pub(args) => broadcast::publish(args).map(|()| true),
+        Command::Sub(args) => broadcast::subscribe(args).map(|()| true),
         Command::Echo(args) => stream::echo(args).map(|()| true),
         Command::Serve(args) => calls::serve(args).map(|()| true),
         Command::Call(args) => calls::call(args).map(|()| true),
+        Command::Ls(args) => list::list(&args).map(|()| true),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => pages::completions(&args, Cli::command()).map(|()| true),
         Command::Man(args) => pages::man(&args, Cli::command()).map(|()| true),

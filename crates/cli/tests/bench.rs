@@ -220,6 +220,50 @@ fn clients_outlive_their_server() {
     assert_eq!(answers, 4, "each of two clients, after each of two restarts: {}", rows[0]);
 }
 
+/// Checks a row of a route or channel: every receiver has what all senders sent, or was told that it has not.
+fn check_copies(row: &Value, senders: u64, receivers: u64, count: u64) {
+    let number = |field: &str| row[field].as_u64().unwrap_or_else(|| panic!("{field} of {row}"));
+    assert_eq!((number("senders"), number("receivers")), (senders, receivers), "{row}");
+    assert_eq!(number("sent") + number("dropped"), count * number("runs"), "{row}");
+    assert_eq!((number("lost"), number("corrupt")), (0, 0), "{row}");
+    assert_eq!(number("delivered") + number("missed"), number("sent") * receivers, "{row}");
+    let secs = |field: &str| row[field].as_f64().unwrap_or_else(|| panic!("{field} of {row}"));
+    assert!(secs("secs") >= secs("sender_secs") && secs("sender_secs") > 0.0, "{row}");
+    assert!(row["cpu_s"].is_f64() && secs("msgs_per_s") > 0.0, "{row}");
+}
+
+#[test]
+fn every_receiver_of_a_route_has_every_message() {
+    let one = rows("route --receivers 1 --count 5000");
+    assert_eq!(names(&one, "transport"), ["ringway", "ringway", "uds-buffered"]);
+    assert_eq!((&one[0]["work"], &one[1]["work"]), (&Value::Null, &Value::from("bare")));
+    check_whole(&one[1]);
+    check_copies(&one[0], 1, 1, 5000);
+    check_copies(&one[2], 1, 1, 5000);
+    let three = rows("route --receivers 3 --count 5000 --ring-bytes 16384");
+    three.iter().for_each(|row| check_copies(row, 1, 3, 5000));
+    assert_eq!((&three[0]["bytes_min"], &three[0]["bytes"]), (&Value::from(2), &Value::from(256)));
+}
+
+#[test]
+fn every_receiver_of_a_channel_has_the_messages_of_all_senders() {
+    for (senders, receivers) in [(1, 1), (3, 1), (2, 2)] {
+        let line = format!("channel --senders {senders} --receivers {receivers} --count 5001 --bytes 16..90");
+        check_copies(&rows(&line)[0], senders, receivers, 5001);
+    }
+}
+
+#[test]
+fn what_a_policy_costs_is_told_to_the_message() {
+    for policy in ["block", "drop-newest", "overwrite", "disconnect"] {
+        let line = format!("--count 20000 --ring-bytes 16384 --policy {policy}");
+        let route = rows(&format!("route --receivers 2 {line}"));
+        assert_eq!(route[0]["policy"], policy);
+        check_copies(&route[0], 1, 2, 20_000);
+        check_copies(&rows(&format!("channel --senders 2 --receivers 2 {line}"))[0], 2, 2, 20_000);
+    }
+}
+
 #[cfg(feature = "grpc")]
 #[test]
 fn a_service_is_called_over_both() {
@@ -320,6 +364,8 @@ fn arguments_that_contradict_each_other_are_a_usage_error() {
         "rtt --pin 0,99999",
         "rtt --secs 1 --count 1",
         "rtt --depth 2",
+        "rtt --bytes 2..256",
+        "route --policy sometimes",
         "nothing",
     ] {
         let output = run(line);

@@ -62,9 +62,10 @@ fn number(row: &Value, field: &str) -> u64 {
     row[field].as_u64().unwrap_or_else(|| panic!("{field} of {row}"))
 }
 
-/// In the last round, if there is more than one, a client is killed on purpose.
+/// In the last two rounds, if there is more than one, a client is killed on purpose, and then started again.
 fn killed_by_the_demo(row: &Value, clients: u64) -> u64 {
-    u64::from(clients > 1 && row["transport"] == "ringway" && row["work"] == "pipeline")
+    let is_last = row["work"] == "pipeline" || row["work"] == "route";
+    u64::from(clients > 1 && row["transport"] == "ringway" && is_last)
 }
 
 fn check_whole(output: &Output, clients: u64, bytes: u64) {
@@ -72,8 +73,10 @@ fn check_whole(output: &Output, clients: u64, bytes: u64) {
     let rows = rows(&output.stdout);
     let names: Vec<_> =
         rows.iter().map(|row| (row["transport"].as_str().unwrap(), row["work"].as_str().unwrap())).collect();
-    let works = ["stream", "call", "pipeline", "parts"];
-    assert_eq!(names, works.map(|work| [("ringway", work), ("uds", work)]).concat());
+    let works = ["stream", "call", "pipeline", "parts", "route"];
+    let mut expected = works.map(|work| [("ringway", work), ("uds", work)]).concat();
+    expected.extend((clients > 1).then_some(("ringway", "channel")));
+    assert_eq!(names, expected);
     for row in &rows {
         assert_eq!(number(row, "killed"), killed_by_the_demo(row, clients), "{row}");
         assert_eq!((number(row, "clients"), number(row, "bytes")), (clients, bytes));
@@ -82,7 +85,10 @@ fn check_whole(output: &Output, clients: u64, bytes: u64) {
         for field in ["lost", "corrupt", "out_of_order"] {
             assert_eq!(number(row, field), 0, "{row}");
         }
-        assert_eq!(row["ns"].is_object(), row["work"] != "stream", "{row}");
+        let one_way = ["stream", "route", "channel"].contains(&row["work"].as_str().unwrap());
+        assert_eq!(row["ns"].is_object(), !one_way, "{row}");
+        let spreads = ["route", "channel"].contains(&row["work"].as_str().unwrap());
+        assert_eq!(row["missed"].is_u64(), spreads, "{row}");
         assert!(row["msgs_per_s"].as_f64().unwrap() > 0.0, "{row}");
         assert!(row["kernel"].is_string() && row["cpu"].is_string() && row["cores"].is_u64(), "{row}");
     }
@@ -125,8 +131,11 @@ fn pids_in(line: &str) -> Vec<u32> {
     line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect()
 }
 
+/// The rows of results, in the order in which their rounds are played.
+const PLAYED: [usize; 11] = [0, 1, 2, 3, 6, 7, 5, 9, 10, 4, 8];
+
 fn check_client_death(round: &str, row: usize) {
-    let args = ["demo", "--clients", "3", "--bytes", "256", "--secs", "2", "--json"];
+    let args = ["demo", "--clients", "3", "--bytes", "256", "--secs", "3", "--json"];
     let (child, watchdog, pids, mut stderr) = start(&args, round);
     assert_eq!(pids.len(), 4);
     kill(pids[2]);
@@ -137,8 +146,9 @@ fn check_client_death(round: &str, row: usize) {
     assert!(told.contains(&format!("client 2 (pid {}) died during the {round}; ", pids[2])), "{told}");
     assert!(told.contains("the other 2 went on"), "{told}");
     assert!(told.contains("died during the ringway pipelined calls; "), "{told}");
+    let when = |row: usize| PLAYED.iter().position(|played| *played == row).unwrap();
     for (index, result) in rows(&output.stdout).iter().enumerate() {
-        let clients = if index > row { 2 } else { 3 };
+        let clients = if when(index) > when(row) { 2 } else { 3 };
         assert_eq!(number(result, "clients"), clients, "{result}");
         let killed = u64::from(index == row) + killed_by_the_demo(result, clients);
         assert_eq!(number(result, "killed"), killed, "{result}");
@@ -163,11 +173,43 @@ fn a_client_killed_between_request_and_answer_is_reported_and_the_others_go_on()
 }
 
 #[test]
+fn a_killed_receiver_of_a_route_is_reported_and_the_others_go_on() {
+    check_client_death("Unix socket one to many", 9);
+}
+
+#[test]
+fn a_killed_member_of_a_channel_is_reported_and_the_others_go_on() {
+    check_client_death("ringway many to many", 10);
+}
+
+#[test]
+fn a_receiver_that_is_stopped_holds_nobody_up_and_is_told_what_it_missed() {
+    let args = ["demo", "--clients", "3", "--bytes", "64", "--secs", "6", "--json"];
+    let output = run(&args);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("(kill -STOP ") && told.contains("(kill -CONT "), "{told}");
+    assert!(
+        told.contains(" was stopped; it held the others up for 125 ms, was cut off and told so"),
+        "{told}"
+    );
+    let rows = rows(&output.stdout);
+    let route = rows.iter().find(|row| row["transport"] == "ringway" && row["work"] == "route").unwrap();
+    assert!(number(route, "missed") > 0, "{route}");
+    assert_eq!((number(route, "lost"), number(route, "killed")), (0, 1), "{route}");
+}
+
+#[test]
 fn a_killed_server_is_an_error_and_no_hang() {
-    for round in
-        ["ringway stream", "Unix socket stream", "ringway request/answer", "ringway answers in parts"]
-    {
-        let args = ["demo", "--clients", "2", "--secs", "2", "--json"];
+    for round in [
+        "ringway stream",
+        "Unix socket stream",
+        "ringway request/answer",
+        "ringway answers in parts",
+        "Unix socket one to many",
+        "ringway one to many",
+    ] {
+        let args = ["demo", "--clients", "2", "--secs", "3", "--json"];
         let (child, watchdog, pids, mut stderr) = start(&args, round);
         kill(pids[0]);
         let output = watchdog.output(child);

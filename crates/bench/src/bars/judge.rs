@@ -186,11 +186,12 @@ impl Judge<'_> {
         self,
         other: &Query,
         name: &str,
-        pick: impl Fn(&Row) -> Option<f64> + Copy,
+        pick: impl Fn(&Row) -> Option<f64>,
+        pick_other: impl Fn(&Row) -> Option<f64>,
     ) -> Judgement {
         let Some(own) = self.query.find(self.results, None) else { return self.missing(self.query) };
         let remark = other.find(self.results, Some(&own.identity)).and_then(|other| {
-            let figure = own.figure_with(other, |_, other| pick(other))?;
+            let figure = own.figure_with(other, |_, other| pick_other(other))?;
             let calm = if other.is_calm() { "" } else { ", not calm" };
             Some(format!("{name}: {}{calm}", self.with_range(figure)))
         });
@@ -304,7 +305,7 @@ impl Judge<'_> {
     /// A figure that is part of a share: a time, a rate of bytes, or a rate of messages.
     fn absolute(&self, figure: Figure) -> String {
         match self.what {
-            "p50" | "p99" => time(figure.median, 3),
+            "p50" | "p99" | "last has all" => time(figure.median, 3),
             "bytes" => format!("{} GB/s", significant(figure.median / 1e9, 3)),
             _ => Unit::Rate.write(figure.median),
         }

@@ -8,6 +8,9 @@ pub(super) struct Query {
     transport: String,
     work: String,
     bytes: Option<u64>,
+    bytes_min: Option<u64>,
+    /// Senders and receivers of a route or channel.
+    spread: Option<(u64, u64)>,
     clients: u64,
     batch: u64,
     profile: Option<String>,
@@ -36,6 +39,8 @@ impl Query {
             transport: transport.to_owned(),
             work: work.to_owned(),
             bytes: None,
+            bytes_min: None,
+            spread: None,
             clients: 1,
             batch: 1,
             profile: None,
@@ -46,6 +51,16 @@ impl Query {
             checksum: None,
             best: false,
         }
+    }
+
+    /// A row of messages of 2 to 256 bytes from so many senders to so many receivers.
+    pub(super) fn spread(work: &str, senders: u64, receivers: u64) -> Query {
+        Query { spread: Some((senders, receivers)), ..Query::varied(work) }
+    }
+
+    /// A row of messages of 2 to 256 bytes.
+    pub(super) fn varied(work: &str) -> Query {
+        Query { bytes: Some(256), bytes_min: Some(2), ..Query::ours(work) }
     }
 
     /// A limit of the machine.
@@ -104,7 +119,10 @@ impl Query {
 
     fn fits(&self, id: &Identity) -> bool {
         let wanted = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
-        let shape = self.bytes.is_none_or(|bytes| id.bytes == Some(bytes));
+        let shape = self.bytes.is_none_or(|bytes| id.bytes == Some(bytes))
+            && id.bytes_min == self.bytes_min
+            && id.senders.zip(id.receivers) == self.spread
+            && id.policy.as_ref().is_none_or(|policy| policy == "block");
         // Limits, connects and the like are as they are; but a limit at a rate is another one than as fast as it goes.
         let fixed = !["rtt", "stream", "fanin", "echo", "probe"].contains(&self.work.as_str());
         let load = id.clients() == self.clients && id.batch() == self.batch && id.depth == self.depth;
@@ -129,6 +147,10 @@ impl std::fmt::Display for Query {
             work: None,
             profile: self.profile.clone(),
             bytes: self.bytes,
+            bytes_min: self.bytes_min,
+            senders: self.spread.map(|(senders, _)| senders),
+            receivers: self.spread.map(|(_, receivers)| receivers),
+            policy: None,
             clients: Some(self.clients),
             processes: None,
             depth: self.depth,

@@ -1,5 +1,7 @@
 use super::*;
-use crate::report::sample::{at, called, limit, list, of, peer, pooled, results, row, taking, waiting, with};
+use crate::report::sample::{
+    at, called, limit, list, of, peer, pooled, results, row, spread, taking, waiting, with,
+};
 
 fn judged(rows: Vec<Row>) -> Vec<Judgement> {
     all(&Results::of(vec![rows]))
@@ -16,7 +18,7 @@ fn find<'a>(judged: &'a [Judgement], name: &str, bar: &str) -> &'a Judgement {
 fn a_good_list_meets_every_bar() {
     let judged = all(&results());
     println!("{}", table(&judged));
-    assert_eq!(judged.len(), 35);
+    assert_eq!(judged.len(), 45);
     assert!(judged.iter().all(|one| one.outcome == Outcome::Met), "{}", table(&judged));
 }
 
@@ -24,7 +26,7 @@ fn a_good_list_meets_every_bar() {
 fn what_was_not_measured_is_not_met() {
     let judged = judged(vec![row("rtt", 4096)]);
     assert!(judged.iter().all(|one| one.outcome == Outcome::NotMeasured), "{}", table(&judged));
-    assert_eq!(judged.len(), 35);
+    assert_eq!(judged.len(), 45);
     assert_eq!(judged[0].row, "rtt 16 B spin, p50");
     assert_eq!(judged[0].remark, "there is no rtt 16 B spin");
 }
@@ -281,6 +283,29 @@ fn one_wake_up_of_an_idle_server_is_too_many() {
         (find(&once, name, "0 per s").outcome, &*find(&once, name, "0 per s").figure),
         (Outcome::Missed, "0.500 per s")
     );
+}
+
+#[test]
+fn the_last_receiver_counts_and_the_sender_stands_beside() {
+    let judged = judged(vec![spread("route", 1, 4, 9.5), spread("channel", 4, 4, 13.0)]);
+    let route = find(&judged, "route 1 to 4 2-256 B latency, last has all", "<= 9 ms");
+    assert_eq!((route.outcome, &*route.figure), (Outcome::Missed, "9.50 ms"));
+    assert_eq!(route.remark, "all sent: 4.75 ms");
+    let channel = find(&judged, "channel 4 to 4 2-256 B latency, last has all", "<= 14 ms");
+    assert_eq!(channel.outcome, Outcome::Met);
+}
+
+#[test]
+fn a_route_to_one_is_held_against_a_bare_connection() {
+    let judged = judged(vec![spread("route", 1, 1, 3.0), spread("bare", 1, 1, 2.5)]);
+    let share = find(&judged, "route 1 to 1 2-256 B latency, last has all", "1.1 x a bare connection");
+    assert_eq!((share.outcome, &*share.remark), (Outcome::Missed, "3.00 ms to 2.50 ms"));
+}
+
+#[test]
+fn a_route_that_loses_messages_on_purpose_does_not_stand_in_for_one_that_does_not() {
+    let judged = judged(vec![Row { policy: Some("overwrite".to_owned()), ..spread("route", 1, 2, 1.0) }]);
+    assert_eq!(find(&judged, "route 1 to 2 2-256 B, last has all", "6 ms").outcome, Outcome::NotMeasured);
 }
 
 #[test]

@@ -299,7 +299,8 @@ pub fn bind(stage: &Stage) -> Result<Listener> {
     stage.job.case.config().bind(&name(stage)?).context("cannot listen")
 }
 
-fn accept(stage: &Stage) -> Result<(Listener, Connection)> {
+/// Listens and takes the one client that comes.
+pub fn accept(stage: &Stage) -> Result<(Listener, Connection)> {
     let mut listener = bind(stage)?;
     stage.listening()?;
     let connection = listener.accept().context("cannot accept")?;
@@ -314,7 +315,7 @@ pub fn greet(stage: &Stage, number: u32) -> Result<(Sender, Receiver)> {
 }
 
 /// Connects. When very many do so at once, the listener turns some of them away, and asks them to try again.
-fn connect(stage: &Stage) -> Result<Connection> {
+pub fn connect(stage: &Stage) -> Result<Connection> {
     let (config, name) = (stage.job.case.config(), name(stage)?);
     let until = Instant::now() + CONNECT_LIMIT;
     loop {

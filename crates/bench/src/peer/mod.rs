@@ -11,21 +11,25 @@ mod link;
 mod parts;
 mod pool;
 mod rpc;
+mod spread;
 
 use crate::args::PeerArgs;
 use crate::case::{Case, Transport, Work};
 use crate::footprint::Footprint;
 use crate::lines;
 use crate::raw::{self, Usage};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
+use std::time::Duration;
+
+pub use parts::join;
 
 /// Which part a child plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +86,12 @@ pub struct Outcome {
     pub corrupt: u64,
     /// Requests whose sender was told that they may have been lost.
     pub failed: u64,
+    /// Messages that its policy had a sender drop; they do not count as sent.
+    pub dropped: u64,
+    /// Of a receiver that should have got everything that all sent.
+    pub audience: Option<Audience>,
+    /// When a sender of several began and ended to send.
+    pub sending: Option<(u64, u64)>,
     /// When the part that is timed began and ended, on the clock that all processes share.
     pub span: Option<(u64, u64)>,
     /// What it did in that time: messages, round trips, connects.
@@ -96,6 +106,15 @@ pub struct Outcome {
     pub cpu_nanos: u64,
     /// Voluntary context switches of this process from the order to go on.
     pub sleeps: u64,
+}
+
+/// How a receiver fared that should have got everything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audience {
+    /// Messages that it was told to have missed.
+    pub missed: u64,
+    /// How often a sender disconnected it as too slow: then nobody knows how many it missed.
+    pub cuts: u64,
 }
 
 /// What stays open until the orchestrator lets go.
@@ -120,6 +139,25 @@ impl Stage {
         Ok(raw::usage())
     }
 
+    /// Says that this side is ready, and begins without an order: it waits for what comes.
+    fn ready_at_once(&self) -> Result<Usage> {
+        say(&Report::Ready)?;
+        Ok(raw::usage())
+    }
+
+    /// Says that this side is ready; until the order to go it does `meanwhile` again and again.
+    fn ready_while(&self, mut meanwhile: impl FnMut()) -> Result<Usage> {
+        say(&Report::Ready)?;
+        loop {
+            meanwhile();
+            match self.orders.recv_timeout(MEANWHILE) {
+                Ok(Order::Go) => return Ok(raw::usage()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => bail!("the benchmark is gone"),
+            }
+        }
+    }
+
     /// Says that a server has answered that had not answered before.
     fn answered(&self) -> Result<()> {
         say(&Report::Answered)
@@ -130,9 +168,10 @@ impl Stage {
         self.job.dir.join(format!("{}{name}", self.pair()))
     }
 
-    /// Returns the number of the pair, or 0 where all clients have one server.
+    /// Returns the number of the pair, or 0 where all have one name.
     fn pair(&self) -> u32 {
-        if self.job.case.servers() == 1 { 0 } else { self.job.number }
+        let case = &self.job.case;
+        if case.servers() == 1 || case.is_broadcast() { 0 } else { self.job.number }
     }
 }
 
@@ -189,6 +228,8 @@ fn play(stage: &Stage) -> Result<(Outcome, Keep)> {
     // Best effort: a handful of connections needs no more than the default.
     let _ = ringway::raise_descriptor_limit();
     match case.transport {
+        Transport::Ringway if case.is_broadcast() => spread::play(stage),
+        Transport::Ringway if case.work == Work::Bare => spread::play_bare(stage),
         Transport::Ringway if case.workers.is_some() => pool::play(stage),
         Transport::Ringway => link::play(stage),
         Transport::Rpc => rpc::play(stage),
@@ -196,6 +237,7 @@ fn play(stage: &Stage) -> Result<(Outcome, Keep)> {
         Transport::Tonic | Transport::TonicUds => grpc::play(stage),
         Transport::CacheLine | Transport::Futex => limit::play_page(stage),
         Transport::Socket => limit::play_socket(stage),
+        Transport::Uds | Transport::UdsBuffered if case.work == Work::Route => spread::play_sockets(stage),
         Transport::Uds | Transport::UdsBuffered if matches!(case.work, Work::Fanin | Work::Echo) => {
             frame::play_crowd(stage)
         }
@@ -227,3 +269,7 @@ fn orders(dir: PathBuf) -> Receiver<Order> {
 fn say(report: &Report) -> Result<()> {
     lines::say(io::stdout().lock(), report).context("cannot report to the benchmark")
 }
+
+/// How often something is done while the order to go has not come: often enough for what joins, and rarely enough for
+/// the canary.
+const MEANWHILE: Duration = Duration::from_millis(2);

@@ -21,8 +21,16 @@ pub struct Identity {
     pub work: Option<String>,
     /// Profile as in [`Row::profile`].
     pub profile: Option<String>,
-    /// Payload bytes of a message.
+    /// Payload bytes of a message, of the longest if lengths vary.
     pub bytes: Option<u64>,
+    /// Payload bytes of the shortest message if lengths vary.
+    pub bytes_min: Option<u64>,
+    /// Sending processes of a route or channel.
+    pub senders: Option<u64>,
+    /// Receiving processes of a route or channel.
+    pub receivers: Option<u64>,
+    /// What senders did about slow receivers.
+    pub policy: Option<String>,
     /// Clients or pairs.
     pub clients: Option<u64>,
     /// Processes that share the clients.
@@ -58,6 +66,10 @@ impl Identity {
             work: row.work.clone(),
             profile: row.profile.clone(),
             bytes: row.bytes,
+            bytes_min: row.bytes_min,
+            senders: row.senders,
+            receivers: row.receivers,
+            policy: row.policy.clone(),
             clients: row.clients,
             processes: row.processes,
             depth: row.depth,
@@ -79,6 +91,17 @@ impl Identity {
             Some(work) if self.scenario != LIMIT => work,
             _ => &self.scenario,
         }
+    }
+
+    /// Bytes of a message as people say them: `64 B`, `2-256 B`.
+    pub fn size(&self) -> Option<String> {
+        let shortest = self.bytes_min.map_or_else(String::new, |bytes| format!("{bytes}-"));
+        Some(format!("{shortest}{}", size(self.bytes?)))
+    }
+
+    /// Says whether receivers got what all senders sent, or the same messages went another way beside.
+    pub fn is_broadcast(&self) -> bool {
+        ["route", "channel"].contains(&self.scenario.as_str())
     }
 
     /// Clients or pairs, 1 where none are named.
@@ -104,6 +127,7 @@ impl Identity {
         if self.trust == Some(true) {
             parts.push("trusted".to_owned());
         }
+        parts.extend(self.policy.clone().filter(|policy| policy != "block"));
         parts.extend(self.rate.map(|rate| format!("{rate}/s")));
         parts.extend(self.ring_bytes.map(|bytes| format!("ring {}", size(bytes))));
         parts.extend(self.patience.map(|pauses| format!("patience {pauses}")));
@@ -119,10 +143,14 @@ impl fmt::Display for Identity {
             write!(f, "{} ", self.transport)?;
         }
         f.write_str(self.work())?;
-        if let Some(bytes) = self.bytes {
-            write!(f, " {}", size(bytes))?;
+        if let Some((senders, receivers)) = self.senders.zip(self.receivers) {
+            write!(f, " {senders} to {receivers}")?;
         }
-        for name in [&self.profile, &self.wait].into_iter().flatten() {
+        if let Some(size) = self.size() {
+            write!(f, " {size}")?;
+        }
+        let policy = self.policy.as_ref().filter(|policy| *policy != "block");
+        for name in [self.profile.as_ref(), self.wait.as_ref(), policy].into_iter().flatten() {
             write!(f, " {name}")?;
         }
         if let Some(batch) = self.batch.filter(|batch| *batch > 1) {

@@ -14,6 +14,7 @@ pub fn markdown(results: &Results, files: usize) -> String {
     let sections = [
         ("Round trips", latency(results)),
         ("Throughput", throughput(results)),
+        ("One to many, many to many", broadcast(results)),
         ("What the machine allows", limits(results)),
         ("In comparison", comparison(results)),
         ("Connect, reconnect, memory, idle", others(results)),
@@ -22,6 +23,7 @@ pub fn markdown(results: &Results, files: usize) -> String {
         let _ = write!(page, "\n### {title}\n\n{}", table.markdown());
         match *title {
             "Round trips" => page.push_str(&floors(results)),
+            "One to many, many to many" => page.push_str(BROADCAST_NOTE),
             "In comparison" => page.push_str(COMPARISON_NOTE),
             _ => {}
         }
@@ -147,7 +149,7 @@ fn throughput(results: &Results) -> Table {
     let skipped = |group: &Group| {
         let elsewhere =
             ["rtt", LIMIT, "connect", "first-answer", "reconnect", "memory", "idle", "probe", "crowd"];
-        elsewhere.contains(&group.identity.work())
+        elsewhere.contains(&group.identity.work()) || group.identity.is_broadcast()
     };
     for group in results.groups.iter().filter(|group| !skipped(group)) {
         let id = &group.identity;
@@ -166,6 +168,51 @@ fn throughput(results: &Results) -> Table {
             rate.scaled(1e-6).plain(),
             bytes_rate.map_or_else(String::new, |figure| figure.scaled(1e-9).plain()),
             rate.range(|rate| significant(rate * 1e-6, 3)),
+            cpu.map_or_else(String::new, |figure| significant(figure.median, 2)),
+            canary(group),
+        ]);
+    }
+    table
+}
+
+/// How long it took until the last receiver had everything.
+fn broadcast(results: &Results) -> Table {
+    let head = [
+        "work",
+        "transport",
+        "senders",
+        "receivers",
+        "bytes",
+        "with",
+        "last has all",
+        "all sent",
+        "M/s",
+        "spread",
+        "missed",
+        "cpu s per s",
+        "canary",
+    ];
+    let mut table = Table::new(&head);
+    for group in results.groups.iter().filter(|group| group.identity.is_broadcast()) {
+        let id = &group.identity;
+        let nanos = |secs: Option<f64>| secs.map(|secs| secs * 1e9);
+        let Some(all) = group.main_figure(|row| nanos(row.secs)) else { continue };
+        let sent = group.figure(|row| nanos(row.sender_secs));
+        let rate = group.figure(|row| row.msgs_per_s);
+        let missed = group.figure(|row| Some((row.missed.unwrap_or(0) + row.dropped.unwrap_or(0)) as f64));
+        let cpu = group.figure(|row| Some(row.cpu_s? / row.secs.filter(|secs| *secs > 0.0)?));
+        table.push(vec![
+            marked(group, id.work()),
+            id.transport.clone(),
+            id.senders.unwrap_or(1).to_string(),
+            id.receivers.unwrap_or(1).to_string(),
+            id.size().unwrap_or_default(),
+            id.rest(results.usual_pin()),
+            all.time(),
+            sent.map_or_else(String::new, |figure| figure.time()),
+            rate.map_or_else(String::new, |figure| figure.scaled(1e-6).plain()),
+            all.range(|ns| time(ns, 3)),
+            missed.filter(|figure| figure.max > 0.0).map_or_else(String::new, |figure| figure.plain()),
             cpu.map_or_else(String::new, |figure| significant(figure.median, 2)),
             canary(group),
         ]);
@@ -236,7 +283,8 @@ pub fn peer_of<'a>(results: &'a Results, group: &Group, peer: &str) -> Option<&'
     let own = &group.identity;
     let same = results.groups.iter().filter(|group| {
         let id = &group.identity;
-        let size = id.bytes == own.bytes && id.clients() == own.clients();
+        let size = (id.bytes, id.bytes_min, id.clients()) == (own.bytes, own.bytes_min, own.clients())
+            && (id.senders, id.receivers) == (own.senders, own.receivers);
         id.transport == peer
             && id.work() == own.work()
             && size
@@ -340,12 +388,16 @@ fn footnotes(results: &Results) -> String {
 }
 
 /// What other systems do too.
-pub const WORKS: [&str; 4] = ["rtt", "stream", "fanin", "echo"];
+pub const WORKS: [&str; 5] = ["rtt", "stream", "fanin", "echo", "route"];
 
 /// What users pick today.
 pub const PEERS: [&str; 3] = ["uds", "uds-buffered", "pipe"];
 
 const NOT_COUNTED: &str = " (does not count)";
+
+const BROADCAST_NOTE: &str = "\nEach sender and each receiver is a process. The messages of a run are shared out among the senders, \
+     and each receiver gets all of them. The time counts from the first send until the last receiver has checked everything; `bare` \
+     is a connection with the same messages, `uds-buffered` one socket for each receiver.\n";
 
 const COMPARISON_NOTE: &str = "\nHow many times shorter the round trip is (p50), or how many times more messages arrive, \
      at the same work within the same file.\n";
@@ -353,7 +405,7 @@ const COMPARISON_NOTE: &str = "\nHow many times shorter the round trip is (p50),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample::{at, limit, list, peer, results, row, taking};
+    use crate::report::sample::{at, limit, list, peer, results, row, spread, taking};
 
     fn page(rows: Vec<Row>) -> String {
         markdown(&Results::of(vec![rows]), 1)
@@ -373,6 +425,7 @@ mod tests {
         let expected = [
             "Round trips",
             "Throughput",
+            "One to many, many to many",
             "What the machine allows",
             "In comparison",
             "Connect, reconnect, memory, idle",
@@ -400,6 +453,18 @@ mod tests {
         for cell in [" 1 KiB ", " 8.0 ", " 8.2 ", " 20 % ", " 2.0 "] {
             assert!(row.contains(cell), "{cell} in {row}");
         }
+    }
+
+    #[test]
+    fn a_route_has_the_time_of_its_last_receiver_and_of_its_sender() {
+        let sockets = Row { transport: "uds-buffered".to_owned(), ..spread("route", 1, 2, 30.0) };
+        let page = page(vec![spread("route", 1, 2, 3.0), sockets, spread("bare", 1, 1, 2.0)]);
+        let row = line(&page, "| route | ringway ");
+        for cell in [" 2-256 B ", " 3.0 ms ", " 1.5 ms ", " 33 "] {
+            assert!(row.contains(cell), "{cell} in {row}");
+        }
+        assert!(line(&page, "| route 1 to 2 2-256 B").contains(" 10 x "), "{page}");
+        assert!(!page.contains("### Throughput"), "{page}");
     }
 
     #[test]

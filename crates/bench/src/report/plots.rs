@@ -221,24 +221,28 @@ fn panels(results: &Results) -> Vec<Panel> {
     let mut panels = Vec::new();
     for work in WORKS {
         let groups: Vec<&Group> = results.groups.iter().filter(|group| does(group, work)).collect();
-        let mut kinds: Vec<(Option<u64>, u64)> = Vec::new();
-        for kind in groups.iter().map(|group| (group.identity.bytes, group.identity.clients())) {
-            if !kinds.contains(&kind) {
-                kinds.push(kind);
+        let mut kinds: Vec<&Identity> = Vec::new();
+        for id in groups.iter().map(|group| &group.identity) {
+            if !kinds.iter().any(|kind| is_like(kind, id)) {
+                kinds.push(id);
             }
         }
-        for (bytes, clients) in kinds {
-            let same = groups
-                .iter()
-                .filter(|group| (group.identity.bytes, group.identity.clients()) == (bytes, clients));
+        for kind in kinds {
+            let same = groups.iter().filter(|group| is_like(kind, &group.identity));
             let mut bars: Vec<Bar> = same.filter_map(|group| bar(results, group)).collect();
             bars.sort_by_key(|bar| !bar.ours);
             if bars.first().is_some_and(|bar| bar.ours) && bars.last().is_some_and(|bar| !bar.ours) {
-                panels.push(panel(work, bytes, clients, bars));
+                panels.push(panel(work, kind, bars));
             }
         }
     }
     panels
+}
+
+/// Says whether both are about messages of the same length and as many processes.
+fn is_like(one: &Identity, other: &Identity) -> bool {
+    let shape = |id: &Identity| (id.bytes, id.bytes_min, id.clients(), id.receivers);
+    shape(one) == shape(other)
 }
 
 fn does(group: &Group, work: &str) -> bool {
@@ -257,14 +261,19 @@ fn bar(results: &Results, group: &Group) -> Option<Bar> {
     Some(Bar { name, figure: figure.filter(|figure| figure.median > 0.0)?, ours: id.transport == RINGWAY })
 }
 
-fn panel(work: &str, bytes: Option<u64>, clients: u64, bars: Vec<Bar>) -> Panel {
-    let bytes = bytes.map_or_else(String::new, |bytes| format!(" of {}", size(bytes)));
+fn panel(work: &str, kind: &Identity, bars: Vec<Bar>) -> Panel {
+    let clients = kind.clients();
+    let bytes = kind.size().map_or_else(String::new, |size| format!(" of {size}"));
     let many = |one: &str| if clients > 1 { format!(", {clients} {one}") } else { String::new() };
     let (title, axis, write): (_, _, fn(f64) -> String) = match work {
         "rtt" => (format!("Round trips{bytes}{}", many("pairs")), "median in us, shorter is better", |us| {
             time(us * 1e3, 2)
         }),
         "fanin" => (format!("Messages{bytes}{} to one server", many("clients")), MESSAGES_AXIS, millions),
+        "route" => {
+            let receivers = kind.receivers.unwrap_or(1);
+            (format!("Messages{bytes}, each to {receivers} receivers"), MESSAGES_AXIS, millions)
+        }
         "echo" => (format!("Requests answered{bytes}{}", many("clients")), MESSAGES_AXIS, millions),
         _ => (format!("Messages{bytes} in a stream{}", many("pairs")), MESSAGES_AXIS, millions),
     };

@@ -75,6 +75,24 @@ pub(crate) fn called(row: Row, work: &str) -> Row {
     Row { work: (row.scenario != work).then(|| work.to_owned()), ..row }
 }
 
+/// A row of messages of 2 to 256 bytes that were with the last of all receivers after so many milliseconds.
+pub(crate) fn spread(work: &str, senders: u64, receivers: u64, ms: f64) -> Row {
+    let scenario = if work == "bare" { "route" } else { work };
+    let has_shape = work != "bare";
+    let row = with(row(scenario, 256), "latency");
+    Row {
+        work: (work != scenario).then(|| work.to_owned()),
+        bytes_min: Some(2),
+        senders: has_shape.then_some(senders),
+        receivers: has_shape.then_some(receivers),
+        policy: has_shape.then(|| "block".to_owned()),
+        secs: Some(ms / 1e3),
+        sender_secs: Some(ms / 2e3),
+        msgs_per_s: Some(1e8 / ms),
+        ..row
+    }
+}
+
 /// A list in which every bar is met.
 pub(crate) fn list() -> Vec<Row> {
     let mut rows = vec![
@@ -142,6 +160,20 @@ pub(crate) fn list() -> Vec<Row> {
     rows.push(pooled(taking(row("idle-probe", 64), 400), "probe", 1000));
     let crowd = pooled(row("idle-probe", 0), "crowd", 1000);
     rows.push(Row { bytes: None, secs: Some(1.0), cpu_s: Some(0.0), sleeps: Some(0), ..crowd });
+    for (receivers, ms) in [(1, 2.5), (2, 3.4), (4, 5.2), (8, 9.0)] {
+        rows.push(spread("route", 1, receivers, ms));
+        let sockets = Row {
+            transport: "uds-buffered".to_owned(),
+            profile: None,
+            policy: None,
+            ..spread("route", 1, receivers, 10.0 * ms)
+        };
+        rows.push(sockets);
+    }
+    rows.push(spread("bare", 1, 1, 2.4));
+    for (senders, receivers, ms) in [(2, 1, 2.6), (4, 1, 2.8), (8, 1, 3.0), (2, 2, 3.5), (4, 4, 5.5)] {
+        rows.push(spread("channel", senders, receivers, ms));
+    }
     rows.push(Row { failed: Some(80), ..called(of(taking(row("reconnect", 64), 400_000), 8), "reconnect") });
     rows
 }
@@ -156,6 +188,9 @@ pub(crate) fn results() -> Results {
             }
             row.msgs_per_s = row.msgs_per_s.map(|rate| rate / factor);
             row.bytes_per_s = row.bytes_per_s.map(|rate| rate / factor);
+            if row.sender_secs.is_some() {
+                row.secs = row.secs.map(|secs| secs * factor);
+            }
             row
         };
         list().into_iter().map(change).collect()

@@ -9,9 +9,9 @@ mod serve;
 pub use call::{CallArgs, call};
 pub use serve::{ServeArgs, serve};
 
-use crate::Profile;
 use crate::stream::{MESSAGE_BYTES_MAX, MESSAGE_BYTES_RANGE};
-use clap::{Args, ValueEnum};
+use crate::{Profile, Wait};
+use clap::Args;
 use ringway::Config;
 
 /// What both have.
@@ -38,23 +38,9 @@ struct SettingsArgs {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Wait {
-    /// Spins for about as long as waking takes, then sleeps
-    Auto,
-    /// Never sleeps
-    Spin,
-    /// Sleeps at once
-    Sleep,
-}
-
 impl SettingsArgs {
     fn config(&self) -> Config {
-        let wait = match self.wait {
-            Wait::Auto => ringway::Wait::Auto,
-            Wait::Spin => ringway::Wait::Spin,
-            Wait::Sleep => ringway::Wait::Sleep,
-        };
-        Config::new().profile(self.profile.into()).message_bytes_max(self.message_bytes_max).wait(wait)
+        let config = Config::new().profile(self.profile.into()).wait(self.wait.into());
+        config.message_bytes_max(self.message_bytes_max)
     }
 }

@@ -1,5 +1,6 @@
 //! A client process: sends as fast as it can, or calls and checks the answers.
 
+use super::broadcast;
 use super::calls;
 use super::control::{self, ClientResult, Order, Report, Round, Transport, Work};
 use super::uds::UdsWire;
@@ -102,6 +103,9 @@ fn take_part(dir: &Path, number: u32, round: Round, orders: &Receiver<Order>) ->
     match round.transport {
         Transport::Ringway => {
             let name = path.to_str().context("the temporary directory has a name that is no text")?;
+            if round.work.is_broadcast() {
+                return broadcast::take_part(name, number, round, || wait_to_go(round, orders));
+            }
             if round.work.is_calls() {
                 let builder = Client::builder().config(config(round)).reconnect_never();
                 let client = connect(|| builder.clone().connect(name))?;
@@ -114,6 +118,10 @@ fn take_part(dir: &Path, number: u32, round: Round, orders: &Receiver<Order>) ->
         }
         Transport::Uds => {
             let wire = UdsWire::connect(&path, number)?;
+            if round.work == Work::Route {
+                wait_to_go(round, orders)?;
+                return wire.receive_all(round);
+            }
             let until = wait_to_go(round, orders)?;
             if round.work.is_calls() {
                 return calls::work(wire, number, round, until);
@@ -151,8 +159,7 @@ fn work(wire: impl Wire, number: u32, round: Round, until: Instant) -> Result<Cl
 
 fn stream(mut wire: impl Wire, number: u32, bytes: usize, until: Instant) -> Result<ClientResult> {
     let mut message = vec![0; bytes];
-    // Reading the clock costs a quarter of a small message; large ones take long by themselves.
-    let look_every = (LOOK_BYTES / bytes as u64).clamp(1, LOOK_MESSAGES_MAX);
+    let look_every = look_every(bytes);
     let mut sent = 0_u64;
     while !sent.is_multiple_of(look_every) || Instant::now() < until {
         content::fill(&mut message, number, sent);
@@ -161,6 +168,12 @@ fn stream(mut wire: impl Wire, number: u32, bytes: usize, until: Instant) -> Res
     }
     wire.finish()?;
     Ok(ClientResult { sent, ..ClientResult::default() })
+}
+
+/// Returns after how many messages a sender looks at the clock: that costs a quarter of a small message, and large ones
+/// take long by themselves.
+pub fn look_every(bytes: usize) -> u64 {
+    (LOOK_BYTES / bytes as u64).clamp(1, LOOK_MESSAGES_MAX)
 }
 
 fn call(mut wire: impl Wire, number: u32, bytes: usize, until: Instant) -> Result<ClientResult> {

@@ -36,6 +36,10 @@ pub enum Work {
     Pipeline,
     /// Such calls one by one, with answers in parts.
     Parts,
+    /// The server sends as fast as it can, and all clients get everything.
+    Route,
+    /// All clients send as fast as they can, and get what all others send.
+    Channel,
 }
 
 /// One of the measurements.
@@ -53,6 +57,10 @@ pub struct Round {
     pub bulk: bool,
     /// A client is killed in the middle.
     pub kill: bool,
+    /// A client is stopped for half of the time.
+    pub stop: bool,
+    /// Clients that take part.
+    pub clients: u32,
 }
 
 /// What the orchestrator tells a child.
@@ -60,7 +68,7 @@ pub struct Round {
 pub enum Order {
     /// Server: listen. Client: connect.
     Prepare(Round),
-    /// Client: begin to send.
+    /// Client: begin to send. Server: the same, if it is the one that sends.
     Go,
     /// Server: no client will send any more; report as soon as the last has left.
     End,
@@ -92,6 +100,12 @@ pub struct ClientResult {
     pub corrupt: u64,
     /// Calls: round trips as (nanoseconds, how many).
     pub latencies: Vec<(u64, u64)>,
+    /// One or many to many: what it got from each sender.
+    pub tallies: Vec<Tally>,
+    /// One or many to many: how often it was cut off as too slow, and told so.
+    pub cuts: u64,
+    /// One or many to many: from the first message that it got to the last.
+    pub nanos: u64,
 }
 
 /// What the server saw in a round.
@@ -101,12 +115,19 @@ pub struct ServerResult {
     pub tallies: Vec<Tally>,
     /// From the first message to the last.
     pub nanos: u64,
+    /// One to many: messages sent.
+    pub sent: u64,
 }
 
 impl Round {
     /// Returns how many calls a client has in flight: never so many that a socket could fill up in both directions.
     pub fn depth(&self) -> usize {
         if self.work == Work::Pipeline { (BYTES_IN_FLIGHT / self.bytes).clamp(1, DEPTH_MAX) } else { 1 }
+    }
+
+    /// Returns how long a receiver may hold up the others of the round. One that is stopped is cut off after that.
+    pub fn stall_max(&self) -> Duration {
+        if self.stop { Duration::from_millis((self.millis / 8).max(STALL_MILLIS_MIN)) } else { STALL_MAX }
     }
 
     /// Returns how many parts an answer has.
@@ -144,6 +165,11 @@ impl Work {
         matches!(self, Self::Pipeline | Self::Parts)
     }
 
+    /// Says whether receivers get everything that others send.
+    pub fn is_broadcast(self) -> bool {
+        matches!(self, Self::Route | Self::Channel)
+    }
+
     /// Returns the name for people.
     pub fn title(self) -> &'static str {
         match self {
@@ -151,6 +177,8 @@ impl Work {
             Self::Call => "request/answer",
             Self::Pipeline => "pipelined calls",
             Self::Parts => "answers in parts",
+            Self::Route => "one to many",
+            Self::Channel => "many to many",
         }
     }
 
@@ -161,6 +189,8 @@ impl Work {
             Self::Call => "call",
             Self::Pipeline => "pipeline",
             Self::Parts => "parts",
+            Self::Route => "route",
+            Self::Channel => "channel",
         }
     }
 }
@@ -203,6 +233,9 @@ const BYTES_IN_FLIGHT: usize = 64 << 10;
 const DEPTH_MAX: usize = 16;
 /// Parts of an answer.
 const PARTS_MAX: usize = 16;
+/// How long a receiver that is stopped may hold up others, at least, and how long one that is not.
+const STALL_MILLIS_MIN: u64 = 20;
+const STALL_MAX: Duration = Duration::from_secs(5);
 /// How often the server says how far it is, and looks whether it should end.
 pub const TICK: Duration = Duration::from_millis(100);
 
@@ -219,6 +252,8 @@ mod tests {
             millis: 500,
             bulk: true,
             kill: false,
+            stop: false,
+            clients: 2,
         };
         let mut wire = Vec::new();
         say(&mut wire, &Order::Prepare(round)).unwrap();

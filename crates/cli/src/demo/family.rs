@@ -2,6 +2,7 @@
 
 use super::control::{self, Order, Report};
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, DirBuilder};
 use std::io::BufReader;
 use std::os::unix::fs::DirBuilderExt;
@@ -29,6 +30,7 @@ pub struct Family {
     dir: PathBuf,
     children: Vec<Child>,
     events: Receiver<(u32, Event)>,
+    sender: Sender<(u32, Event)>,
 }
 
 struct Child {
@@ -44,12 +46,21 @@ impl Family {
     pub fn start(clients: u32) -> Result<Self> {
         let dir = make_private_dir()?;
         let (sender, events) = mpsc::channel();
-        let mut family = Self { dir, children: Vec::new(), events };
+        let mut family = Self { dir, children: Vec::new(), events, sender };
         for number in SERVER..=clients {
-            let child = family.spawn(number, sender.clone())?;
+            let child = family.spawn(number)?;
             family.children.push(child);
         }
         Ok(family)
+    }
+
+    /// Starts a child again that was buried.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub fn revive(&mut self, number: u32) -> Result<()> {
+        self.children[number as usize] = self.spawn(number)?;
+        Ok(())
     }
 
     /// Returns the process number of a child.
@@ -75,6 +86,14 @@ impl Family {
         let _ = self.children[number as usize].process.kill();
     }
 
+    /// Stops a child, or has it go on.
+    pub fn signal(&self, number: u32, signal: Signal) {
+        // One that has ended needs neither.
+        if let Some(pid) = Pid::from_raw(self.pid(number) as i32) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// Ends a child that is gone as far as we can see, and says how it ended.
     ///
     /// # Errors
@@ -87,7 +106,7 @@ impl Family {
         child.process.wait().context("cannot tell how a child ended")
     }
 
-    fn spawn(&self, number: u32, events: Sender<(u32, Event)>) -> Result<Child> {
+    fn spawn(&self, number: u32) -> Result<Child> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut command = Command::new(program);
         if number == SERVER {
@@ -102,6 +121,7 @@ impl Family {
         let mut process = command.spawn().context("cannot start a child process")?;
         let stdin = process.stdin.take();
         let stdout = process.stdout.take().context("a child has no output")?;
+        let events = self.sender.clone();
         thread::spawn(move || {
             let mut lines = BufReader::new(stdout);
             while let Ok(Some(report)) = control::hear(&mut lines) {

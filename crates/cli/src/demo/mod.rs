@@ -5,6 +5,7 @@
 //! round has a stage in which all clients connect, then they are told to go, then the server reports when the last of
 //! them has left. A client that is killed is missing from there on; the others do not notice.
 
+mod broadcast;
 mod calls;
 mod client;
 mod control;
@@ -27,6 +28,7 @@ use family::{Event, Family, SERVER};
 use progress::Progress;
 use report::Row;
 use ringway_bench::machine::Machine;
+use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -73,23 +75,31 @@ pub fn run(options: Options) -> Result<bool> {
     Ok(well)
 }
 
-/// The same time for each work, the transports in turns, so that a noisy moment does not hit one alone. In the last round
-/// a client is killed, so all begin with as many.
+/// The same time for each work, the transports in turns, so that a noisy moment does not hit one alone. In the last rounds
+/// clients are killed, one of them is stopped, and who was killed is started again: all begin with as many.
 fn rounds(options: Options) -> Vec<Round> {
-    let round = |work, transport, kill| Round {
+    let round = |work, transport| Round {
         transport,
         work,
         bytes: options.bytes,
         millis: options.secs * 1000 / WORKS,
         bulk: options.bulk,
-        kill,
+        kill: false,
+        stop: false,
+        clients: options.clients,
     };
     let mut rounds: Vec<_> = [Work::Stream, Work::Call, Work::Parts]
         .into_iter()
-        .flat_map(|work| [Transport::Ringway, Transport::Uds].map(|transport| round(work, transport, false)))
+        .flat_map(|work| [Transport::Ringway, Transport::Uds].map(|transport| round(work, transport)))
         .collect();
-    rounds.push(round(Work::Pipeline, Transport::Uds, false));
-    rounds.push(round(Work::Pipeline, Transport::Ringway, true));
+    rounds.push(round(Work::Pipeline, Transport::Uds));
+    rounds.push(round(Work::Route, Transport::Uds));
+    // Nobody would hear anybody.
+    if options.clients > 1 {
+        rounds.push(round(Work::Channel, Transport::Ringway));
+    }
+    rounds.push(Round { kill: true, ..round(Work::Pipeline, Transport::Ringway) });
+    rounds.push(Round { kill: true, stop: true, ..round(Work::Route, Transport::Ringway) });
     rounds
 }
 
@@ -110,8 +120,19 @@ struct Stage {
     round: Round,
     deaths: Vec<Death>,
     deadline: Instant,
-    /// Who is to be killed, and when.
-    victim: Option<(u32, Instant)>,
+    /// What is done to whom, and when, the next one last.
+    deeds: Vec<(Instant, Deed, u32)>,
+    /// Who was killed by us, and who was stopped.
+    killed: BTreeSet<u32>,
+    stopped: Option<u32>,
+}
+
+/// What is done to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Kill,
+    Stop,
+    Continue,
 }
 
 impl Demo {
@@ -124,22 +145,22 @@ impl Demo {
 
     fn play(&mut self, round: Round) -> Result<Row> {
         self.progress.begin(round);
-        let deadline = Instant::now() + Duration::from_millis(round.millis) + ROUND_SPARE;
-        let mut stage = Stage { round, deaths: Vec::new(), deadline, victim: None };
         let players = self.alive.clone();
         if players.is_empty() {
             bail!("no client is left for the {round}");
         }
+        let round = Round { clients: players.len() as u32, ..round };
+        let mut stage = Stage::new(round);
         self.family.tell(SERVER, Order::Prepare(round));
         self.hear_from(&mut stage, [SERVER].into())?;
         self.tell_clients(Order::Prepare(round));
         self.hear_from(&mut stage, players.clone())?;
         self.tell_clients(Order::Go);
-        self.progress.go();
-        if round.kill && players.len() > 1 {
-            let half = Instant::now() + Duration::from_millis(round.millis) / 2;
-            stage.victim = players.last().map(|last| (*last, half));
+        if round.work.is_broadcast() {
+            self.family.tell(SERVER, Order::Go);
         }
+        self.progress.go();
+        stage.plan(&players);
         let heard = self.hear_from(&mut stage, players.clone())?;
         self.family.tell(SERVER, Order::End);
         let Some(Report::Server(served)) = self.hear_from(&mut stage, [SERVER].into())?.remove(&SERVER)
@@ -155,6 +176,9 @@ impl Demo {
             }))
             .collect();
         self.mourn(&stage, &served, players.len())?;
+        if let Some(result) = stage.stopped.and_then(|number| results.get(&number)?.as_ref()) {
+            self.tell_of_stop(&stage, result, served.sent);
+        }
         Row::new(round, &results, &served, stage.deaths.len())
     }
 
@@ -169,9 +193,9 @@ impl Demo {
         let mut heard = BTreeMap::new();
         pending.retain(|number| *number == SERVER || self.alive.contains(number));
         while !pending.is_empty() {
-            let event = self.family.next(control::TICK);
+            let event = self.family.next(stage.patience());
             self.progress.tick();
-            self.kill(stage);
+            self.act(stage);
             match event {
                 Some((SERVER, Event::Said(Report::Progress(messages)))) => self.progress.count(messages),
                 Some((number, Event::Said(Report::Failed(why)))) => {
@@ -197,11 +221,30 @@ impl Demo {
         Ok(heard)
     }
 
-    /// Kills whose time has come.
-    fn kill(&mut self, stage: &mut Stage) {
-        if let Some((number, _)) = stage.victim.take_if(|(_, at)| Instant::now() >= *at) {
-            self.progress.tell(&format!("(kill -9 {}: {})", self.family.pid(number), self.name(number)));
-            self.family.kill(number);
+    /// Does to clients what it is time for.
+    fn act(&mut self, stage: &mut Stage) {
+        while let Some((_, deed, number)) = stage.deeds.pop_if(|(at, ..)| Instant::now() >= *at) {
+            let signal = match deed {
+                Deed::Kill => "-9",
+                Deed::Stop => "-STOP",
+                Deed::Continue => "-CONT",
+            };
+            self.progress.tell(&format!(
+                "(kill {signal} {}: {})",
+                self.family.pid(number),
+                self.name(number)
+            ));
+            match deed {
+                Deed::Kill => {
+                    stage.killed.insert(number);
+                    self.family.kill(number);
+                }
+                Deed::Stop => {
+                    stage.stopped = Some(number);
+                    self.family.signal(number, Signal::STOP);
+                }
+                Deed::Continue => self.family.signal(number, Signal::CONT),
+            }
         }
     }
 
@@ -244,10 +287,13 @@ impl Demo {
                 .iter()
                 .find(|tally| tally.client == *number)
                 .map_or(0, |tally| tally.delivered);
+            let arrived = match stage.round.work.is_broadcast() {
+                true => String::new(),
+                false => format!(" {} of its messages had arrived and were checked;", thousands(arrived)),
+            };
             self.progress.tell(&format!(
-                "{name} died during the {}; {} of its messages had arrived and were checked; {}",
+                "{name} died during the {};{arrived} {}",
                 stage.round,
-                thousands(arrived),
                 match players - stage.deaths.len() {
                     0 => "nobody was left".to_owned(),
                     1 => "the other one went on".to_owned(),
@@ -255,12 +301,70 @@ impl Demo {
                 }
             ));
         }
+        for number in &stage.killed {
+            if stage.deaths.iter().any(|death| death.number == *number) {
+                self.family.revive(*number)?;
+                self.alive.insert(*number);
+            }
+        }
         Ok(())
+    }
+
+    /// Says what a client has missed that was stopped.
+    fn tell_of_stop(&self, stage: &Stage, result: &ClientResult, sent: u64) {
+        let Some(number) = stage.stopped else { return };
+        let got: u64 = result.tallies.iter().map(|tally| tally.delivered + tally.corrupt).sum();
+        let missed = match result.cuts {
+            0 => "was not in anybody's way, and has all messages".to_owned(),
+            _ => format!(
+                "held the others up for {} ms, was cut off and told so; it has {} messages and missed {}",
+                stage.round.stall_max().as_millis(),
+                thousands(got),
+                thousands(sent.saturating_sub(got))
+            ),
+        };
+        self.progress.tell(&format!("{} was stopped; it {missed}", self.name(number)));
+    }
+}
+
+impl Stage {
+    fn new(round: Round) -> Self {
+        let deadline = Instant::now() + Duration::from_millis(round.millis) + ROUND_SPARE;
+        Self {
+            round,
+            deaths: Vec::new(),
+            deadline,
+            deeds: Vec::new(),
+            killed: BTreeSet::new(),
+            stopped: None,
+        }
+    }
+
+    /// Plans what is done to clients; one at least is left in peace.
+    fn plan(&mut self, players: &BTreeSet<u32>) {
+        let quarter = |quarters| Instant::now() + Duration::from_millis(self.round.millis) * quarters / 4;
+        let mut victims = players.iter().skip(1).rev();
+        let mut deeds = Vec::new();
+        if let Some(victim) = victims.next().filter(|_| self.round.kill) {
+            deeds.push((quarter(2), Deed::Kill, *victim));
+        }
+        if let Some(victim) = victims.next().filter(|_| self.round.stop) {
+            deeds.push((quarter(1), Deed::Stop, *victim));
+            deeds.push((quarter(3), Deed::Continue, *victim));
+        }
+        deeds.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
+        self.deeds = deeds;
+    }
+
+    /// Returns how long to wait for what a child says.
+    fn patience(&self) -> Duration {
+        let next = self.deeds.last().map(|(at, ..)| at.saturating_duration_since(Instant::now()));
+        next.map_or(control::TICK, |next| next.min(control::TICK))
     }
 }
 
 /// Works that share the time of a transport.
-const WORKS: u64 = 4;
+const WORKS: u64 = 6;
 /// How much longer than planned a round may take: for connecting, and for reading what is left.
 const ROUND_SPARE: Duration = Duration::from_secs(30);
 /// How long to wait for the news that the server died.

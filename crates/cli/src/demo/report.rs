@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::control::{ClientResult, Round, ServerResult, Transport, Work};
+use super::family::SERVER;
 use crate::figures::{self, LINES, RoundTrips, thousands, three_digits};
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
@@ -24,6 +25,9 @@ pub struct Row {
     lost: u64,
     corrupt: u64,
     out_of_order: u64,
+    /// One or many to many: messages that were sent while their receiver was cut off, which it was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missed: Option<u64>,
     killed: usize,
     secs: f64,
     msgs_per_s: f64,
@@ -62,14 +66,17 @@ impl Row {
             lost: 0,
             corrupt: 0,
             out_of_order: served.tallies.iter().map(|tally| tally.late).sum(),
+            missed: round.work.is_broadcast().then_some(0),
             killed,
             secs: served.nanos as f64 / 1e9,
             msgs_per_s: 0.0,
             bytes_per_s: 0.0,
             ns: None,
         };
-        for (number, result) in results {
-            row.add(*number, result.as_ref(), served);
+        if round.work.is_broadcast() {
+            row.add_copies(results, served);
+        } else {
+            results.iter().for_each(|(number, result)| row.add(*number, result.as_ref(), served));
         }
         if row.secs > 0.0 {
             row.msgs_per_s = row.delivered as f64 / row.secs;
@@ -94,6 +101,34 @@ impl Row {
         self.sent += result.sent;
         self.delivered += delivered;
         self.lost += result.sent.saturating_sub(delivered + tally.corrupt + result.corrupt);
+    }
+
+    /// Adds up what each receiver got of each sender: every one should have everything. What became of a receiver that
+    /// was killed nobody knows.
+    fn add_copies(&mut self, results: &BTreeMap<u32, Option<ClientResult>>, served: &ServerResult) {
+        let receivers = || results.iter().filter_map(|(number, result)| Some((*number, result.as_ref()?)));
+        let mut senders: BTreeMap<u32, Option<u64>> = BTreeMap::from([(SERVER, Some(served.sent))]);
+        if self.work == Work::Channel {
+            let sent = |result: &Option<ClientResult>| result.as_ref().map(|result| result.sent);
+            senders = results.iter().map(|(number, result)| (*number, sent(result))).collect();
+        }
+        for (number, receiver) in receivers() {
+            for (sender, sent) in senders.iter().filter(|(sender, _)| **sender != number) {
+                let tally = receiver.tallies.iter().find(|tally| tally.client == *sender);
+                let tally = tally.cloned().unwrap_or_default();
+                let known = tally.delivered + tally.corrupt;
+                let sent = sent.unwrap_or(known + tally.gaps);
+                let unseen = sent.saturating_sub(known);
+                let told = if receiver.cuts > 0 { unseen } else { 0 };
+                self.sent += sent - told;
+                self.delivered += tally.delivered;
+                self.corrupt += tally.corrupt + known.saturating_sub(sent);
+                self.out_of_order += tally.late;
+                self.lost += unseen - told;
+                self.missed = self.missed.map(|missed| missed + told);
+            }
+        }
+        self.secs = receivers().map(|(_, result)| result.nanos).max().unwrap_or(0) as f64 / 1e9;
     }
 
     /// Returns what rows are ordered by.
@@ -222,6 +257,10 @@ fn comparison(rows: &[Row]) -> String {
         let (ratio, slower) = faster(rows);
         parts.push(format!("in parts it answered {ratio} x as fast{slower}"));
     }
+    if let Some(rows) = both(Work::Route) {
+        let (ratio, slower) = faster(rows);
+        parts.push(format!("from one to all clients it delivered {ratio} x the messages{slower}"));
+    }
     if parts.is_empty() {
         return "Nothing was measured that could be compared.".to_owned();
     }
@@ -278,9 +317,13 @@ mod tests {
     use super::*;
     use ringway_bench::tally::Tally;
 
+    fn round(transport: Transport, work: Work) -> Round {
+        Round { transport, work, bytes: 64, millis: 1, bulk: false, kill: false, stop: false, clients: 3 }
+    }
+
     fn row(transport: Transport, work: Work, msgs_per_s: f64, p50: Option<u64>) -> Row {
-        let round = Round { transport, work, bytes: 64, millis: 1, bulk: false, kill: false };
-        let mut row = Row::new(round, &BTreeMap::new(), &ServerResult::default(), 0).unwrap();
+        let mut row =
+            Row::new(round(transport, work), &BTreeMap::new(), &ServerResult::default(), 0).unwrap();
         row.delivered = 10;
         row.msgs_per_s = msgs_per_s;
         row.ns = p50.map(|p50| RoundTrips { p50, p99: p50, p999: p50, max: p50 });
@@ -313,14 +356,7 @@ mod tests {
 
     #[test]
     fn clients_that_ended_and_clients_that_died_add_up() {
-        let round = Round {
-            transport: Transport::Ringway,
-            work: Work::Stream,
-            bytes: 64,
-            millis: 1,
-            bulk: false,
-            kill: false,
-        };
+        let round = round(Transport::Ringway, Work::Stream);
         let result = |sent| Some(ClientResult { sent, ..ClientResult::default() });
         let results = BTreeMap::from([(1, result(100)), (2, result(50)), (3, None)]);
         let tally = |client, delivered, gaps, corrupt| {
@@ -329,10 +365,51 @@ mod tests {
             tally
         };
         let tallies = vec![tally(1, 100, 0, 0), tally(2, 47, 2, 1), tally(3, 30, 1, 0)];
-        let row = Row::new(round, &results, &ServerResult { tallies, nanos: 2_000_000_000 }, 1).unwrap();
+        let row =
+            Row::new(round, &results, &ServerResult { tallies, nanos: 2_000_000_000, sent: 0 }, 1).unwrap();
         assert_eq!((row.sent, row.delivered, row.lost, row.corrupt), (181, 177, 3, 1));
         assert_eq!((row.killed, row.msgs_per_s), (1, 88.5));
         assert_eq!(row.complaint().as_deref(), Some("ringway stream: 3 lost, 1 corrupt, 0 out of order"));
+    }
+
+    fn tally(client: u32, delivered: u64, gaps: u64) -> Tally {
+        let mut tally = Tally::new(client);
+        (tally.delivered, tally.gaps) = (delivered, gaps);
+        tally
+    }
+
+    fn got(tallies: Vec<Tally>, sent: u64, cuts: u64) -> Option<ClientResult> {
+        Some(ClientResult { sent, tallies, cuts, nanos: 1_000_000_000, ..ClientResult::default() })
+    }
+
+    #[test]
+    fn every_receiver_of_a_route_must_have_everything_that_it_was_not_told_to_have_missed() {
+        let results = BTreeMap::from([
+            (1, got(vec![tally(SERVER, 100, 0)], 0, 0)),
+            (2, got(vec![tally(SERVER, 60, 40)], 0, 1)),
+            (3, got(vec![tally(SERVER, 99, 1)], 0, 0)),
+            (4, None),
+        ]);
+        let served = ServerResult { sent: 100, ..ServerResult::default() };
+        let row = Row::new(round(Transport::Ringway, Work::Route), &results, &served, 1).unwrap();
+        assert_eq!((row.sent, row.delivered, row.lost, row.missed), (260, 259, 1, Some(40)));
+        assert_eq!((row.corrupt, row.secs), (0, 1.0));
+    }
+
+    #[test]
+    fn members_of_a_channel_must_have_what_the_others_sent() {
+        let results = BTreeMap::from([
+            (1, got(vec![tally(2, 20, 0), tally(3, 7, 0)], 10, 0)),
+            (2, got(vec![tally(1, 10, 0), tally(3, 8, 1)], 20, 0)),
+            (3, None),
+        ]);
+        let row = Row::new(round(Transport::Ringway, Work::Channel), &results, &ServerResult::default(), 1)
+            .unwrap();
+        assert_eq!((row.sent, row.delivered, row.lost), (20 + 7 + 10 + 9, 45, 1));
+        let silent = BTreeMap::from([(1, got(vec![], 10, 0)), (2, got(vec![tally(1, 10, 0)], 20, 0))]);
+        let row =
+            Row::new(round(Transport::Ringway, Work::Channel), &silent, &ServerResult::default(), 0).unwrap();
+        assert_eq!((row.sent, row.delivered, row.lost), (30, 10, 20));
     }
 
     #[test]

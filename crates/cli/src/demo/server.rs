@@ -1,7 +1,7 @@
 //! The server process: receives from all clients, checks every message, and answers where that is the work.
 
 use super::control::{self, Order, Report, Round, ServerResult, TICK, Transport, Work};
-use super::{calls, client, uds};
+use super::{broadcast, calls, client, uds};
 use anyhow::{Context, Result, anyhow, bail};
 use ringway::{Event, Group, Member, TrySendError};
 use ringway_bench::tally::Tally;
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 pub struct Board {
     /// Messages checked so far; for the eye only.
     messages: AtomicU64,
+    /// The clients are there: begin to send.
+    begun: AtomicBool,
     /// No client will send any more.
     ended: AtomicBool,
 }
@@ -26,6 +28,12 @@ impl Board {
     pub fn add(&self, messages: u64) {
         // Relaxed: a number to look at, nothing depends on it.
         self.messages.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Says whether it is time to send.
+    pub fn is_begun(&self) -> bool {
+        // Relaxed: as `is_ended`.
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Says whether no client will send any more.
@@ -90,7 +98,13 @@ fn serve(dir: &Path, round: Round, orders: &Receiver<Order>) -> Result<ServerRes
     let worker = match round.transport {
         Transport::Ringway => {
             let name = path.to_str().context("the temporary directory has a name that is no text")?;
-            if round.work.is_calls() {
+            if round.work.is_broadcast() {
+                let board = board.clone();
+                let sender = broadcast::open(name, round)?;
+                thread::spawn(move || {
+                    sender.map_or(Ok(ServerResult::default()), |it| broadcast::send(it, round, &board))
+                })
+            } else if round.work.is_calls() {
                 let server = calls::CallServer::bind(name, client::config(round), round, &board)?;
                 thread::spawn(move || server.serve())
             } else {
@@ -102,14 +116,26 @@ fn serve(dir: &Path, round: Round, orders: &Receiver<Order>) -> Result<ServerRes
         Transport::Uds => {
             let listener = uds::bind(&path)?;
             let board = board.clone();
-            thread::spawn(move || uds::serve(listener, round, &board))
+            if round.work == Work::Route {
+                thread::spawn(move || uds::send_to_all(listener, round, &board))
+            } else {
+                thread::spawn(move || uds::serve(listener, round, &board))
+            }
         }
     };
     control::report(&Report::Ready)?;
-    while !worker.is_finished() {
+    // Who only sends has done so long before all has arrived.
+    while !worker.is_finished() || round.work.is_broadcast() {
         match orders.recv_timeout(TICK) {
             Ok(Order::End) => break,
-            Ok(_) => {}
+            Ok(Order::Go) => {
+                // Relaxed: see `Board::is_begun`.
+                board.begun.store(true, Ordering::Relaxed);
+                if round.transport == Transport::Uds {
+                    uds::wake(&path);
+                }
+            }
+            Ok(Order::Prepare(_)) => {}
             // Relaxed: a number to look at.
             Err(RecvTimeoutError::Timeout) => {
                 control::report(&Report::Progress(board.messages.load(Ordering::Relaxed)))?;
@@ -117,8 +143,9 @@ fn serve(dir: &Path, round: Round, orders: &Receiver<Order>) -> Result<ServerRes
             Err(RecvTimeoutError::Disconnected) => bail!("the demo is gone"),
         }
     }
-    // Relaxed: see `Board::is_ended`.
+    // Relaxed: see `Board::is_ended` and `Board::is_begun`.
     board.ended.store(true, Ordering::Relaxed);
+    board.begun.store(true, Ordering::Relaxed);
     if round.transport == Transport::Uds {
         uds::wake(&path);
     }
@@ -146,7 +173,7 @@ fn serve_group(mut group: Group, round: Round, board: &Board) -> Result<ServerRe
         }
     }
     let tallies = desk.tallies.into_iter().flatten().collect();
-    Ok(ServerResult { tallies, nanos: desk.span.nanos() })
+    Ok(ServerResult { tallies, nanos: desk.span.nanos(), sent: 0 })
 }
 
 /// Where messages of a group's members are checked and answered.

@@ -1,13 +1,15 @@
 //! The same work over Unix stream sockets: a length and the message, 64 KiB of buffer on both sides, a thread of the
 //! server for each client. What one would write with the standard library, and the bar that ringway has to clear.
 
+use super::broadcast;
 use super::calls::{self, Line};
 use super::client::{ANSWER_LIMIT, Answer, Wire};
-use super::control::{Round, ServerResult, Work};
+use super::control::{ClientResult, Round, ServerResult, Work};
+use super::family::SERVER;
 use super::server::{Board, Span};
 use anyhow::{Context, Result, anyhow};
 use ringway_bench::tally::Tally;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread;
@@ -57,6 +59,30 @@ pub fn serve(listener: UnixListener, round: Round, board: &Board) -> Result<Serv
     })?;
     result.nanos = span.nanos();
     Ok(result)
+}
+
+/// Takes clients until the board says that it is time to send, and then sends each message to all of them.
+///
+/// # Errors
+/// No client can be accepted, or one does not take what it is sent.
+pub fn send_to_all(listener: UnixListener, round: Round, board: &Board) -> Result<ServerResult> {
+    let mut writers = Vec::new();
+    for stream in listener.incoming() {
+        let mut stream = stream.context("cannot accept a client")?;
+        if board.is_begun() {
+            break;
+        }
+        stream.read_exact(&mut [0; 4]).context("a client did not say who it is")?;
+        stream.write_all(&[WELCOME])?;
+        writers.push(BufWriter::with_capacity(BUFFER_BYTES, stream));
+    }
+    let sent = broadcast::pour(SERVER, round, board, |message| {
+        // One that was killed takes nothing more; the others go on.
+        writers.retain_mut(|writer| write_message(writer, message).is_ok());
+        Ok(())
+    })?;
+    writers.iter_mut().for_each(|writer| drop(writer.flush()));
+    Ok(ServerResult { sent, ..ServerResult::default() })
 }
 
 /// Serves one client until it leaves, however it does that.
@@ -135,6 +161,26 @@ impl UdsWire {
             writer: BufWriter::with_capacity(BUFFER_BYTES, stream),
             answer: Vec::new(),
         })
+    }
+}
+
+impl UdsWire {
+    /// Receives and checks until the server closes.
+    ///
+    /// # Errors
+    /// A message is cut short, or does not come.
+    pub fn receive_all(mut self, round: Round) -> Result<ClientResult> {
+        let mut tally = Tally::new(SERVER);
+        let mut span = Span::default();
+        while !self.reader.fill_buf().context("no message")?.is_empty() {
+            read_message(&mut self.reader, &mut self.answer, round.bytes).context("no message")?;
+            if tally.delivered == 0 {
+                span.extend(Instant::now());
+            }
+            tally.note(&self.answer, round.bytes);
+        }
+        span.extend(Instant::now());
+        Ok(ClientResult { tallies: vec![tally], nanos: span.nanos(), ..ClientResult::default() })
     }
 }
 

@@ -53,7 +53,7 @@ impl fmt::Display for SplitError {
                 let what = if *framing == Framing::Lines { "line" } else { "frame" };
                 write!(
                     f,
-                    "{what} {number} is longer than {max} bytes, the most that the other side takes; start that with a higher --message-bytes-max"
+                    "{what} {number} is longer than {max} bytes, the most that is accepted; start both sides with a higher --message-bytes-max"
                 )
             }
             Self::CutShort { number, bytes } => {

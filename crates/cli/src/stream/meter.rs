@@ -4,6 +4,7 @@ use super::wire::Totals;
 use crate::demo::tell;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ struct Summary<'a> {
     bytes: u64,
     seconds: f64,
     bytes_per_second: f64,
+    #[serde(flatten)]
+    more: BTreeMap<&'a str, u64>,
 }
 
 impl Meter {
@@ -56,16 +59,32 @@ impl Meter {
 
     /// Says how much it was: `event` is "sent", say.
     pub fn summarize(&self, event: &str, totals: Totals) {
+        self.summarize_more(event, totals, &[], &[]);
+    }
+
+    /// Says how much it was, what was lost, and what else there is to know. People are told of losses even where they
+    /// see no progress.
+    pub fn summarize_more(&self, event: &str, totals: Totals, losses: &[(&str, u64)], notes: &[(&str, u64)]) {
         let seconds = self.start.elapsed().as_secs_f64();
         let bytes_per_second = totals.bytes as f64 / seconds.max(f64::EPSILON);
+        let counts = || losses.iter().chain(notes).copied();
         if self.show.json {
             let Totals { messages, bytes } = totals;
-            let summary = Summary { event, messages, bytes, seconds, bytes_per_second };
+            let summary =
+                Summary { event, messages, bytes, seconds, bytes_per_second, more: counts().collect() };
             tell(&serde_json::to_string(&summary).unwrap_or_default());
-        } else if let Some(bar) = &self.bar {
+            return;
+        }
+        let more: String = counts()
+            .filter(|(_, count)| *count > 0)
+            .map(|(what, count)| format!(", {count} {}", what.replace('_', " ")))
+            .collect();
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
             let (bytes, rate) = (HumanBytes(totals.bytes), HumanBytes(bytes_per_second as u64));
-            tell(&format!("{event} {bytes} in {seconds:.2} s ({rate}/s)"));
+            tell(&format!("{event} {bytes} in {seconds:.2} s ({rate}/s){more}"));
+        } else if losses.iter().any(|(_, count)| *count > 0) {
+            tell(&format!("ringway: {event} {} messages{more}", totals.messages));
         }
     }
 }

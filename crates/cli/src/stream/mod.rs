@@ -1,8 +1,9 @@
-//! `listen`, `send` and `echo`: the standard streams over a connection.
+//! `listen`, `send` and `echo`: the standard streams over a connection; and the parts that `pub` and `sub` share with them.
 
 mod echo;
 mod framing;
 mod inlet;
+mod input;
 mod interrupt;
 mod listen;
 mod meter;
@@ -11,24 +12,27 @@ mod wire;
 
 pub use echo::{EchoArgs, echo};
 pub use framing::Framing;
-pub use inlet::Output;
-pub use interrupt::Interrupt;
+pub use inlet::{Output, TICK};
+pub use input::Input;
+pub use interrupt::{GRACE, Interrupt};
 pub use listen::{ListenArgs, listen};
+pub use meter::{Meter, Show};
 pub use send::{SendArgs, send};
+pub use wire::Totals;
 
 use crate::Profile;
 use crate::exit::{Code, fault};
 use anyhow::{Context, Result};
 use clap::Args;
-use meter::Show;
 use ringway::{Config, Connection, RecvTimeoutError};
 use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::time::{Duration, Instant};
 use wire::{Content, Note, Role};
 
 /// What a message is.
 #[derive(Args)]
-struct FramingArgs {
+pub struct FramingArgs {
     /// A message for each line; the newline is no part of it
     #[arg(long)]
     lines: bool,
@@ -38,7 +42,8 @@ struct FramingArgs {
 }
 
 impl FramingArgs {
-    fn framing(&self) -> Framing {
+    /// Returns how messages stand in the stream.
+    pub fn framing(&self) -> Framing {
         match (self.lines, self.frames) {
             (true, _) => Framing::Lines,
             (_, true) => Framing::Frames,
@@ -47,9 +52,9 @@ impl FramingArgs {
     }
 }
 
-/// What all three have.
+/// What all have.
 #[derive(Args)]
-struct CommonArgs {
+pub struct CommonArgs {
     /// Longest message that is accepted, in bytes, up to 1073741824 (1 GiB)
     #[arg(long, value_name = "BYTES", default_value_t = MESSAGE_BYTES_MAX)]
     #[arg(value_parser = clap::value_parser!(u64).range(MESSAGE_BYTES_RANGE))]
@@ -59,19 +64,20 @@ struct CommonArgs {
     profile: Profile,
     /// Say nothing on stderr but errors
     #[arg(long, short)]
-    quiet: bool,
+    pub quiet: bool,
     /// Write a summary on stderr as one JSON object a line, errors too
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 impl CommonArgs {
-    fn config(&self) -> Config {
+    /// Returns the settings.
+    pub fn config(&self) -> Config {
         Config::new().profile(self.profile.into()).message_bytes_max(self.message_bytes_max)
     }
 
     /// Says what to show: no progress where the data itself is on the terminal.
-    fn show(&self, data_is_visible: bool) -> Show {
+    pub fn show(&self, data_is_visible: bool) -> Show {
         Show { quiet: self.quiet || data_is_visible, json: self.json }
     }
 }
@@ -88,6 +94,16 @@ pub fn parse_seconds(text: &str) -> Result<Duration, String> {
 /// Returns when a time from now is over; never if it is beyond the clock's range.
 fn deadline_of(timeout: Option<Duration>) -> Option<Instant> {
     timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+}
+
+/// Reads what there is; nothing at the end.
+fn read(input: &mut File, to: &mut [u8]) -> Result<usize> {
+    loop {
+        match input.read(to) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result.context("cannot read the standard input"),
+        }
+    }
 }
 
 /// Lets a pipe hold as much as an ordinary user may have it hold; anything else stays as it is.

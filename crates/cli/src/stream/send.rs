@@ -7,14 +7,14 @@ use super::framing::{Framing, Splitter};
 use super::inlet::{Inlet, Output, TICK};
 use super::meter::Meter;
 use super::wire::{Content, Note, Role, Totals};
-use super::{CommonArgs, FramingArgs, deadline_of, parse_seconds, read_greeting};
+use super::{CommonArgs, FramingArgs, deadline_of, parse_seconds, read, read_greeting};
 use crate::demo::tell;
 use crate::exit::{self, Code, fault};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use ringway::{CloseReason, Config, ConnectError, Connection, RecvTimeoutError, SendError, Sender};
 use std::fs::File;
-use std::io::{self, ErrorKind, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -297,15 +297,6 @@ fn send_messages(sender: &mut Sender, mut input: File, framing: Framing, sent: &
         outcome?;
         if bytes == 0 {
             return Ok(());
-        }
-    }
-}
-
-fn read(input: &mut File, to: &mut [u8]) -> Result<usize> {
-    loop {
-        match input.read(to) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result.context("cannot read the standard input"),
         }
     }
 }

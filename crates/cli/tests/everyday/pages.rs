@@ -6,8 +6,21 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
-const COMMANDS: [&str; 10] =
-    ["demo", "bench", "listen", "send", "echo", "serve", "call", "doctor", "completions", "man"];
+const COMMANDS: [&str; 13] = [
+    "demo",
+    "bench",
+    "listen",
+    "send",
+    "pub",
+    "sub",
+    "ls",
+    "echo",
+    "serve",
+    "call",
+    "doctor",
+    "completions",
+    "man",
+];
 
 fn doctor(scratch: &Scratch, code: i32) -> Value {
     serde_json::from_str(scratch.run(&["doctor", "--json"], b"").expect(code).text()).unwrap()

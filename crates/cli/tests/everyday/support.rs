@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 use std::fs::{self, DirBuilder};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -52,8 +53,8 @@ impl Scratch {
     /// Starts a process whose input is open and whose output nobody reads yet.
     pub fn start_open(&self, args: &[&str]) -> Running {
         let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
-        let stderr = collect(child.stderr.take().unwrap());
-        Running { child, args: args.join(" "), stdout: None, stderr: Some(stderr) }
+        let (stderr, lines) = collect_lines(child.stderr.take().unwrap());
+        Running { child, args: args.join(" "), stdout: None, stderr: Some(stderr), lines }
     }
 
     pub fn run(&self, args: &[&str], input: &[u8]) -> Outcome {
@@ -84,6 +85,7 @@ pub struct Running {
     args: String,
     stdout: Option<JoinHandle<Vec<u8>>>,
     stderr: Option<JoinHandle<Vec<u8>>>,
+    lines: Receiver<String>,
 }
 
 /// What a process left behind.
@@ -139,6 +141,12 @@ impl Running {
         let (stdout, buffer) = reader.join().unwrap();
         self.child.stdout = Some(stdout);
         buffer
+    }
+
+    /// Waits for the next line on stderr.
+    #[track_caller]
+    pub fn read_line_of_stderr(&mut self) -> String {
+        self.lines.recv_timeout(DEADLINE).unwrap()
     }
 
     pub fn close_output(&mut self) {
@@ -220,6 +228,21 @@ impl Outcome {
     pub fn last_event(&self) -> Value {
         serde_json::from_str(self.stderr.lines().last().unwrap()).unwrap()
     }
+}
+
+/// Reads everything, and hands out each line as it comes.
+fn collect_lines(from: impl Read + Send + 'static) -> (JoinHandle<Vec<u8>>, Receiver<String>) {
+    let (lines, receiver) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let (mut from, mut all) = (BufReader::new(from), Vec::new());
+        let mut start = 0;
+        while from.read_until(b'\n', &mut all).unwrap() > 0 {
+            let _ = lines.send(String::from_utf8_lossy(&all[start..]).into_owned());
+            start = all.len();
+        }
+        all
+    });
+    (thread, receiver)
 }
 
 fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
