@@ -69,7 +69,7 @@ fn run(policy: &str, history: u32, trust: bool, steps: &[Step]) -> Result<(), Te
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_route_that_waits_is_a_queue_for_each_receiver(
@@ -170,6 +170,11 @@ impl Run {
                 });
                 match claimed {
                     Err(TrySendError::WouldBlock { receiver, .. }) => self.check_doubtful(receiver, len),
+                    Ok(Sent::NoReceivers) if self.history == 0 => {
+                        // It was in the ring before anybody could say that nobody wants it.
+                        self.sent += 1;
+                        self.push(Sent::NoReceivers, message)
+                    }
                     claimed => self.outcome(claimed, message),
                 }
             }
@@ -294,7 +299,9 @@ impl Run {
         match self.sender.send_timeout(&message, Duration::ZERO) {
             Ok(Sent::Dropped { by }) => self.outcome(Ok(Sent::Dropped { by }), message),
             Ok(sent) => {
-                let back = self.settle()?;
+                let back = self.settle(&message)?;
+                // Room was made by cutting off the last that would have read it.
+                self.sent += u64::from(self.ears.is_empty() && !back.is_empty());
                 self.push(sent, message)?;
                 self.ears.extend(back);
                 Ok(())
@@ -309,8 +316,8 @@ impl Run {
         }
     }
 
-    /// Lets those come back who were cut off by the last send, which they do not get. None was without need.
-    fn settle(&mut self) -> Result<Vec<Ear>, TestCaseError> {
+    /// Lets those come back who were cut off by the last send. None was without need.
+    fn settle(&mut self, message: &[u8]) -> Result<Vec<Ear>, TestCaseError> {
         let mut cut = Vec::new();
         while let Some(event) = self.sender.try_event() {
             let MemberEvent::Left(peer, CloseReason::TooSlow) = event else {
@@ -322,6 +329,8 @@ impl Run {
             cut.push(self.ears.swap_remove(at));
         }
         for ear in &mut cut {
+            // It gets the message nevertheless if it had read everything, and only not said so.
+            ear.model.push_back(message.to_vec());
             ear.hear_of_the_cut()?;
             let joined = broadcast::member_event(&mut self.sender);
             let MemberEvent::Joined(peer) = joined else {
