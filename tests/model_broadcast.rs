@@ -214,11 +214,12 @@ impl Run {
     /// Takes the first message of the past, and returns those that must follow.
     fn past(&self, receiver: &mut Receiver, wanted: usize) -> Result<VecDeque<Vec<u8>>, TestCaseError> {
         let most = wanted.min(self.kept.len());
-        // Of which half a ring is certainly there.
+        // Of which a quarter of a ring is certainly there: as much may be padding at the end of the ring, and as much was
+        // claimed and not used.
         let mut bytes = 0;
         let held = self.kept.iter().rev().take_while(|message| {
             bytes += generous(message.len());
-            bytes <= RING_BYTES / 2
+            bytes <= RING_BYTES / 4
         });
         let least = if self.abandoned { 0 } else { most.min(held.count()) };
         let first = match receiver.try_recv() {
