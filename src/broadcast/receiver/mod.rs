@@ -201,21 +201,27 @@ impl Receiver {
         Ok(self.message(taken))
     }
 
-    /// Hands up to `messages_max` messages that are there now to `each`, and returns how many those were.
+    /// Hands up to `messages_max` messages that are there now to `each`, and returns how many those were. The fastest way to
+    /// read: no result goes through memory for each message.
     ///
     /// # Errors
     /// As [`try_recv`](Self::try_recv), if there was not even one; else the error is kept for the next call.
+    #[inline]
     pub fn try_recv_batch(
         &mut self,
         messages_max: usize,
         mut each: impl FnMut(Message<'_>),
     ) -> Result<usize, TryRecvError> {
         for count in 0..messages_max {
+            if let Some(len) = self.take_plain() {
+                each(self.copied(len));
+                continue;
+            }
             // What would be an error stays where it is.
             if count > 0 && !self.has_plain() {
                 return Ok(count);
             }
-            match self.try_take() {
+            match self.try_take_any() {
                 Ok(taken) => each(self.message(taken)),
                 Err(TryRecvError::Empty) if count > 0 => return Ok(count),
                 Err(error) => return Err(error),

@@ -15,7 +15,7 @@ use crate::content::{self, Lengths};
 use crate::ledger::Ledger;
 use crate::timing::shared_nanos;
 use anyhow::{Context, Result, bail};
-use ringway::broadcast::{Event, Message, Receiver, Sender, Sent};
+use ringway::broadcast::{Event, Message, Receiver, Sender, Sent, TryRecvError};
 use ringway::{Channel, CloseReason, Route};
 use std::collections::HashMap;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -82,6 +82,16 @@ fn receive_all(stage: &Stage, mut receiver: Receiver) -> Result<(Outcome, Keep)>
     receiver.wait_for_senders(senders, JOIN_LIMIT).context("senders are missing")?;
     let mut desk = Desk::new(&stage.job.case)?;
     let before = stage.ready_at_once()?;
+    if stage.job.case.policy == Policy::Block {
+        // Nothing is ever missing, so messages are all there is to see.
+        while !desk.is_done() {
+            desk.note(receiver.recv().context("cannot receive")?);
+            match receiver.try_recv_batch(BATCH, |message| desk.note(message)) {
+                Ok(_) | Err(TryRecvError::Empty) => {}
+                Err(error) => bail!("cannot receive: {error}"),
+            }
+        }
+    }
     while !desk.is_done() {
         // Looking at the clock costs as much as a message.
         let event = match desk.audience.cuts {
@@ -310,6 +320,8 @@ fn share(stage: &Stage) -> Result<u64> {
     Ok(if stage.job.role == Role::Server { stage.job.case.share_of(stage.job.number, count) } else { count })
 }
 
+/// Messages that a receiver takes before it looks whether it has all.
+const BATCH: usize = 256;
 /// How long all may take to be there.
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
 /// How long a receiver waits for a sender that cut it off.
