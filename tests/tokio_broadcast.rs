@@ -163,7 +163,8 @@ fn a_process_that_reads_nothing_is_cut_off_while_the_task_sleeps() {
         in_each_runtime(|| async {
             let scratch = scratch_dir();
             let name = name_in(&scratch);
-            let policy = Policy::Block { stall_max: Some(Duration::from_millis(50)) };
+            // Long enough that a busy machine lets the other one read meanwhile.
+            let policy = Policy::Block { stall_max: Some(Duration::from_secs(1)) };
             let builder = route().config(config.clone()).policy(policy);
             let mut sender = Route::sender_with(&builder, &name).await.unwrap();
             let (idle, mut awake) = (joined("idle", &name, 0), joined("count", &name, 0));
