@@ -101,6 +101,10 @@ impl Sender {
     /// Gives a newcomer its start, which is a record boundary, and tells it.
     fn let_in(&mut self, newcomer: NewReader) {
         let NewReader { number, link, consumed, mut waker, history, mut joined_at, seat } = newcomer;
+        if waker.is_closed() {
+            // It has left again already.
+            return link.end(Farewell::Ring);
+        }
         let (start, past) = self.history.start(history, &self.producer);
         let messages = self.producer.messages() - past;
         crash::point("broadcast.newcomer_seen");
