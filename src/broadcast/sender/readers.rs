@@ -140,7 +140,10 @@ impl Sender {
     pub(super) fn remove_closed(&mut self) {
         while let Some(reader) = self.readers.iter().find(|reader| reader.waker.is_closed()) {
             let peer = reader.peer;
-            self.take(peer.number());
+            if let Some(reader) = self.take(peer.number()) {
+                // Who says so and stays connected would keep a descriptor of ours for nothing.
+                reader.link.end(Farewell::Ring);
+            }
             self.note(MemberEvent::Left(peer, CloseReason::PeerClosed));
         }
     }
