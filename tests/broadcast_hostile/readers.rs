@@ -7,11 +7,11 @@ use crate::raw::{
     self, READER_BYTES, ROUTE, RawReader, reader_hello, reader_memory, reader_words, turned_down,
 };
 use crate::support::{
-    CONSUMED, DATA_SLEEP, DESCRIPTORS, FEATURES, Hello, INTENT, MALFORMED, Memory, PUBLISHED, PURPOSE, RING,
-    RING_BYTES, Random, SEALS, SPACE_SLEEP, Turned, VERSION, connection_words, endpoint_words,
+    CONSUMED, DATA_SLEEP, DESCRIPTORS, FEATURES, Hello, INTENT, LIMIT, MALFORMED, Memory, PUBLISHED, PURPOSE,
+    RING, RING_BYTES, Random, SEALS, SPACE_SLEEP, Turned, VERSION, connection_words, endpoint_words,
 };
-use ringway::broadcast::{MemberEvent, Sender, Sent};
-use ringway::{CloseReason, Violation};
+use ringway::broadcast::{JoinError, MemberEvent, Sender, Sent};
+use ringway::{CloseReason, Refusal, Violation};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -104,7 +104,6 @@ fn a_reader_that_lies_about_its_position_is_thrown_out_alone() {
         assert!(matches!(reason, CloseReason::Violation(Violation::Position { .. })), "{lie}: {reason:?}");
         lying.join().unwrap();
     }
-    assert_eq!(site.sender.stats().violations, 8);
     site.finish();
 }
 
@@ -117,11 +116,14 @@ fn a_reader_whose_position_goes_back_after_it_went_on_is_thrown_out() {
     // It reads as it should for a while: then there is room.
     for _ in 0..20 {
         site.speech.send_to(&mut site.sender, 2, 20);
-        let behind = site.sender.receivers();
-        read += behind.iter().map(|(_, bytes)| *bytes).max().unwrap();
+        let own = std::process::id();
+        let receivers = site.sender.receivers();
+        read += receivers.iter().find(|(peer, _)| peer.pid() == own).unwrap().1;
         attacker.own.set(CONSUMED, read);
         attacker.ring();
     }
+    // The sender has seen that.
+    assert_eq!(site.sender.receivers().len(), 2);
     attacker.own.set(CONSUMED, read - 8);
     let reason = site.reason();
     let CloseReason::Violation(Violation::Position { seen, last, .. }) = reason else { panic!("{reason:?}") };
@@ -270,6 +272,43 @@ fn a_reader_that_wants_to_be_woken_all_the_time_and_drains_nothing_does_not_bloc
         }
     }
     assert_eq!(site.sender.try_event(), None);
+}
+
+#[test]
+fn a_reader_that_says_that_it_has_left_and_stays_is_hung_up() {
+    let _guard = hang_guard();
+    let mut site = site("policy=block");
+    let before = common::descriptors();
+    for _ in 0..20 {
+        let attacker = site.attacker();
+        attacker.own.set(DATA_SLEEP, 3);
+        assert_eq!(site.reason(), CloseReason::PeerClosed);
+        common::wait_until("it is hung up", || attacker.is_hung_up());
+    }
+    common::wait_until("nothing is kept for it", || common::descriptors() <= before);
+    site.finish();
+}
+
+#[test]
+fn more_readers_than_are_allowed_are_refused_until_one_leaves() {
+    let _guard = hang_guard();
+    let mut site = site("policy=overwrite many=3");
+    let own = reader_memory();
+    let ask = |site: &Site| turned_down(&site.socket, &reader_hello(ROUTE), &[own.file.as_raw_fd()]);
+    let attackers = [site.attacker(), site.attacker()];
+    for _ in 0..50 {
+        assert_eq!(ask(&site), Some(LIMIT));
+    }
+    let route = site.socket.to_str().unwrap().trim_end_matches(".route").to_owned();
+    let refused = crate::broadcast::Options::new("").route().receiver(&route).map(|_| ());
+    assert!(matches!(refused, Err(JoinError::Refused(Refusal::Limit))), "{refused:?}");
+    drop(attackers);
+    for _ in 0..2 {
+        assert!(matches!(member_event(&mut site.sender), MemberEvent::Left(..)));
+    }
+    let later = [site.attacker(), site.attacker()];
+    assert_eq!(ask(&site), Some(LIMIT));
+    drop(later);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::super::link::Link;
 use super::super::peer::Peer;
 use super::super::receiver::{ReceiverNews, SourceParts};
-use super::post::{Hearing, Post};
+use super::post::{Heard, Post};
 use super::watch::{Side, Watched};
 use super::{Answer, Item, Thread};
 use crate::connection::name::Place;
@@ -27,10 +27,12 @@ pub(super) struct Call {
     post: u64,
     place: Place,
     stage: Stage,
-    /// A sender has knocked since we began: if it is not the one that we reach, we call once more.
-    knocked: Option<u64>,
-    /// Those that knocked: hung up when this is done.
+    /// Those that knocked before we said hello, which reaches them or who came after them: hung up when this is done.
     knockers: Vec<Talk>,
+    /// Those that knocked since then, as these instances: if it is not the one that we reach, we call once more.
+    later: Vec<(u64, Talk)>,
+    /// There were more of them than are kept.
+    has_more: bool,
     answers: Vec<SyncSender<Answer>>,
     /// Our number for the sender, once it has let us in.
     heard: Option<u64>,
@@ -79,6 +81,27 @@ impl Call {
         }
     }
 
+    /// Takes note of a sender that knocks; of too many, that there was one.
+    fn note_knock(&mut self, instance: u64, knocker: Talk) {
+        if matches!(self.stage, Stage::Dialling) {
+            if self.knockers.len() < KNOCKERS_MAX {
+                self.knockers.push(knocker);
+            }
+        } else if self.later.len() < KNOCKERS_MAX {
+            self.later.push((instance, knocker));
+        } else {
+            self.has_more = true;
+        }
+    }
+
+    /// Lets go of those that we have called in time, and returns the others; `None`: there are none, so once is enough.
+    fn unmet(&mut self, reached: Option<u64>) -> Option<Vec<Talk>> {
+        self.knockers.clear();
+        let unmet = self.later.drain(..).filter(|(instance, _)| Some(*instance) != reached);
+        let unmet: Vec<Talk> = unmet.map(|(_, knocker)| knocker).collect();
+        (std::mem::take(&mut self.has_more) || !unmet.is_empty()).then_some(unmet)
+    }
+
     /// Tells all who wait for the outcome.
     fn answer(&mut self, answer: Answer) {
         for waiting in self.answers.drain(..) {
@@ -94,42 +117,48 @@ impl Thread {
         &mut self,
         number: u64,
         place: Place,
-        knock: Option<u64>,
-        knocker: Option<Talk>,
+        knock: Option<(u64, Talk)>,
         answer: Option<SyncSender<Answer>>,
     ) {
         let Some(post) = self.posts.get_mut(&number).filter(|post| post.reader.is_some()) else { return };
-        match post.hearing.get(&place.file_name) {
-            Some(Hearing::Heard { instance, .. }) if knock.is_none_or(|knock| knock == *instance) => {
-                if let Some(answer) = answer {
-                    let _ = answer.try_send(Ok(true));
-                }
-                return;
+        let known = post.hearing.get(&place.file_name);
+        let heard = known.and_then(|known| known.heard);
+        if heard.is_some_and(|heard| knock.as_ref().is_none_or(|knock| knock.0 == heard.instance)) {
+            if let Some(answer) = answer {
+                let _ = answer.try_send(Ok(true));
             }
-            Some(Hearing::Calling(token)) => {
-                if let Some(Item::Call(call)) = self.items.get_mut(token) {
-                    call.knocked = knock.or(call.knocked);
-                    call.knockers.extend(knocker);
-                    call.answers.extend(answer);
-                }
-                return;
-            }
-            // Another sender has taken its place.
-            Some(Hearing::Heard { .. }) | None => {}
-        }
-        if post.hearing.len() >= SENDERS_MAX {
             return;
         }
+        if let Some(token) = known.and_then(|known| known.calling) {
+            if let Some(Item::Call(call)) = self.items.get_mut(&token) {
+                call.answers.extend(answer);
+                if let Some((instance, knocker)) = knock {
+                    call.note_knock(instance, knocker);
+                }
+            }
+            return;
+        }
+        // Nobody is heard there, or another sender has taken its place, or so it says.
+        if known.is_none() && post.hearing.len() >= SENDERS_MAX {
+            return;
+        }
+        let knockers = knock.into_iter().map(|(_, knocker)| knocker).collect();
+        self.call(number, place, knockers, answer.into_iter().collect());
+    }
+
+    /// Begins to subscribe to a sender.
+    fn call(&mut self, number: u64, place: Place, knockers: Vec<Talk>, answers: Vec<SyncSender<Answer>>) {
         let token = self.fresh_token();
         let Some(post) = self.posts.get_mut(&number) else { return };
-        post.hearing.insert(place.file_name.clone(), Hearing::Calling(token));
+        post.hearing.entry(place.file_name.clone()).or_default().calling = Some(token);
         let call = Call {
             post: number,
             place,
             stage: Stage::Dialling,
-            knocked: None,
-            knockers: knocker.into_iter().collect(),
-            answers: answer.into_iter().collect(),
+            knockers,
+            later: Vec::new(),
+            has_more: false,
+            answers,
             heard: None,
             redial: REDIAL_FIRST,
         };
@@ -140,12 +169,9 @@ impl Thread {
     /// Subscribes once more to a sender that has cut us off.
     pub(super) fn renew(&mut self, number: u64, place: Place, source: u64) {
         let Some(post) = self.posts.get_mut(&number) else { return };
-        let heard = post.hearing.get(&place.file_name);
-        if matches!(heard, Some(Hearing::Heard { number, .. }) if *number == source) {
-            // Its end has not been seen yet.
-            post.hearing.remove(&place.file_name);
-        }
-        self.subscribe(number, place, None, None, None);
+        // Its end may not have been seen yet.
+        post.unhear(&place, source);
+        self.subscribe(number, place, None, None);
     }
 
     /// Connects to the sender's socket and says hello.
@@ -196,19 +222,12 @@ impl Thread {
         }
     }
 
-    /// We were let in by a sender while another has knocked, which has taken its place.
+    /// We were let in by a sender. If another has knocked meanwhile, which may have taken its place, we call once more.
     fn call_once_more(&mut self, token: u64, instance: u64) {
         let Some(Item::Call(call)) = self.items.get_mut(&token) else { return };
         let (number, place) = (call.post, call.place.clone());
-        let knockers = std::mem::take(&mut call.knockers);
-        match call.knocked.take() {
-            Some(knock) if knock != instance => {
-                for knocker in knockers {
-                    self.subscribe(number, place.clone(), Some(knock), Some(knocker), None);
-                }
-            }
-            // Dropped: they see that it is done.
-            _ => {}
+        if let Some(knockers) = call.unmet(Some(instance)) {
+            self.call(number, place, knockers, Vec::new());
         }
     }
 
@@ -236,11 +255,21 @@ impl Thread {
                 }
                 let mode = rings::mode(terms.segment_features)?;
                 let theirs = rings::map_ring(ring, &terms, config)?;
+                let hearing = post.hearing.entry(call.place.file_name.clone()).or_default();
+                hearing.calling = None;
+                if hearing.heard.is_some_and(|heard| heard.instance == terms.instance) {
+                    // Whoever has knocked in its name lied: we hear it already.
+                    self.epoll.unwatch(talk.socket());
+                    Sleeper::new(segment.word(sleep::DATA), Barrier::Fence).close();
+                    call.answer(Ok(true));
+                    self.call_once_more(token, terms.instance);
+                    self.items.remove(&token);
+                    return Ok(false);
+                }
                 talk.expect_another(far_away());
                 post.sources += 1;
                 let number = post.sources;
-                let heard = Hearing::Heard { instance: terms.instance, number };
-                post.hearing.insert(call.place.file_name.clone(), heard);
+                hearing.heard = Some(Heard { instance: terms.instance, number });
                 call.heard = Some(number);
                 let (barrier, instance) = (barrier && terms.barrier, terms.instance);
                 call.stage = Stage::Welcomed { talk, segment, terms, theirs, mode, barrier, number };
@@ -299,7 +328,8 @@ impl Thread {
         if let Some(talk) = call.talk() {
             self.epoll.unwatch(talk.socket());
         }
-        if call.knocked.take().is_some() {
+        if let Some(knockers) = call.unmet(None) {
+            call.knockers = knockers;
             call.stage = Stage::Dialling;
             self.redials.push((Instant::now(), token));
             return;
@@ -307,14 +337,11 @@ impl Thread {
         let Some(Item::Call(mut call)) = self.items.remove(&token) else { return };
         let Some(post) = self.posts.get_mut(&call.post) else { return };
         // Another call may have taken its place: a later sender has knocked.
-        let is_ours = match post.hearing.get(&call.place.file_name) {
-            Some(Hearing::Calling(current)) => *current == token,
-            Some(Hearing::Heard { number, .. }) => call.heard == Some(*number),
-            None => false,
-        };
-        if is_ours {
-            post.hearing.remove(&call.place.file_name);
+        if let Some(hearing) = post.hearing.get_mut(&call.place.file_name) {
+            hearing.calling = hearing.calling.filter(|current| *current != token);
+            hearing.heard = hearing.heard.filter(|heard| call.heard != Some(heard.number));
         }
+        post.prune(&call.place);
         match end {
             End::Absent => call.answer(Ok(false)),
             End::Refused(refusal) => {
@@ -373,6 +400,8 @@ const FAR_AWAY: Duration = Duration::from_secs(3600 * 24 * 365);
 /// How soon a sender whose queue is full is dialled again, at first and later.
 const REDIAL_FIRST: Duration = Duration::from_millis(1);
 const REDIAL_MAX: Duration = Duration::from_millis(100);
+/// Those that have knocked and are told when a call is done.
+const KNOCKERS_MAX: usize = 64;
 /// Senders that one receiver hears, or tries to, at a time.
 const SENDERS_MAX: usize = 65_536;
 /// No ring has moved that many bytes.

@@ -208,7 +208,7 @@ impl Thread {
                 let _ = done.try_send(());
             }
             Command::Subscribe { post, place, answer } => {
-                self.subscribe(post, place, None, None, answer);
+                self.subscribe(post, place, None, answer);
             }
             Command::Renew { post, place, number } => self.renew(post, place, number),
         }

@@ -49,12 +49,21 @@ pub(crate) struct ReaderPart {
     pub(in super::super) desk: Arc<Desk<ReceiverNews>>,
 }
 
-/// What we know of a sender.
-pub(super) enum Hearing {
+/// What we know of the sender, or of those one after the other, at one place.
+#[derive(Default)]
+pub(super) struct Hearing {
+    /// This one has let us in.
+    pub(super) heard: Option<Heard>,
     /// The call with this token is under way.
-    Calling(u64),
-    /// It has let us in: its instance, and its number here.
-    Heard { instance: u64, number: u64 },
+    pub(super) calling: Option<u64>,
+}
+
+/// A sender that has let us in.
+#[derive(Clone, Copy)]
+pub(super) struct Heard {
+    pub(super) instance: u64,
+    /// Its number here.
+    pub(super) number: u64,
 }
 
 impl Post {
@@ -74,6 +83,22 @@ impl Post {
             hearing: HashMap::new(),
             readers: 0,
             sources: 0,
+        }
+    }
+
+    /// Takes note that the source with this number is not heard any more.
+    pub(super) fn unhear(&mut self, place: &Place, number: u64) {
+        if let Some(hearing) = self.hearing.get_mut(&place.file_name) {
+            hearing.heard = hearing.heard.filter(|heard| heard.number != number);
+            self.prune(place);
+        }
+    }
+
+    /// Forgets a place of which nothing is known.
+    pub(super) fn prune(&mut self, place: &Place) {
+        let known = self.hearing.get(&place.file_name);
+        if known.is_some_and(|known| known.heard.is_none() && known.calling.is_none()) {
+            self.hearing.remove(&place.file_name);
         }
     }
 
@@ -151,7 +176,7 @@ impl Thread {
         if post.reader.is_some()
             && let Some(place) = post.place_of(knock)
         {
-            self.subscribe(number, place, Some(knock.instance), Some(talk), None);
+            self.subscribe(number, place, Some((knock.instance, talk)), None);
         }
     }
 

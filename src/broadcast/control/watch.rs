@@ -3,7 +3,6 @@
 use super::super::link::{Farewell, Link};
 use super::super::receiver::ReceiverNews;
 use super::super::sender::SenderNews;
-use super::post::Hearing;
 use super::{Item, Thread};
 use crate::connection::name::Place;
 use crate::metrics::ReaderCounters;
@@ -65,10 +64,7 @@ impl Thread {
                 }
             }
             Side::Source { number: lost, place } => {
-                let heard = post.hearing.get(&place.file_name);
-                if matches!(heard, Some(Hearing::Heard { number, .. }) if *number == lost) {
-                    post.hearing.remove(&place.file_name);
-                }
+                post.unhear(&place, lost);
                 if let Some(reader) = &post.reader {
                     reader.desk.put(ReceiverNews::Gone(lost, link.farewell()));
                 }

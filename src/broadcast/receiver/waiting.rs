@@ -5,6 +5,7 @@ use super::super::link::Farewell;
 use super::source::Source;
 use super::{Receiver, Taken, TakenEvent};
 use crate::connection::Armed;
+use crate::crash;
 use crate::error::CloseReason;
 use crate::error::broadcast::{RecvTimeoutError, TryRecvError, WaitError};
 use crate::sys;
@@ -179,7 +180,9 @@ impl Receiver {
     }
 
     fn drain(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        crash::point("sleeper.parked");
         let batch = self.epoll.wait(timeout)?;
+        crash::point("sleeper.woken");
         for found in batch.iter() {
             if found.token == DESK {
                 self.desk.silence();

@@ -101,6 +101,10 @@ impl Sender {
     /// Gives a newcomer its start, which is a record boundary, and tells it.
     fn let_in(&mut self, newcomer: NewReader) {
         let NewReader { number, link, consumed, mut waker, history, mut joined_at, seat } = newcomer;
+        if waker.is_closed() {
+            // It has left again already.
+            return link.end(Farewell::Ring);
+        }
         let (start, past) = self.history.start(history, &self.producer);
         let messages = self.producer.messages() - past;
         crash::point("broadcast.newcomer_seen");
@@ -136,7 +140,10 @@ impl Sender {
     pub(super) fn remove_closed(&mut self) {
         while let Some(reader) = self.readers.iter().find(|reader| reader.waker.is_closed()) {
             let peer = reader.peer;
-            self.take(peer.number());
+            if let Some(reader) = self.take(peer.number()) {
+                // Who says so and stays connected would keep a descriptor of ours for nothing.
+                reader.link.end(Farewell::Ring);
+            }
             self.note(MemberEvent::Left(peer, CloseReason::PeerClosed));
         }
     }

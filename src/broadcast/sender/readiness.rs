@@ -3,6 +3,7 @@
 use super::super::control::DESK;
 use super::Sender;
 use crate::connection::{Armed, Readiness};
+use crate::crash;
 use crate::ring::NoRoom;
 use crate::sys;
 #[cfg(feature = "tokio")]
@@ -94,7 +95,9 @@ impl Sender {
     /// Sleeps until somebody rings or the deadline passes, and drains what rang.
     pub(super) fn sleep(&mut self, until: Option<Instant>) -> io::Result<()> {
         let timeout: Option<Duration> = until.map(|until| until.saturating_duration_since(Instant::now()));
+        crash::point("sleeper.parked");
         let batch = self.epoll.wait(timeout)?;
+        crash::point("sleeper.woken");
         for found in batch.iter() {
             if found.token == DESK {
                 self.desk.silence();
