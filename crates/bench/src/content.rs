@@ -198,7 +198,7 @@ impl Lengths {
     fn of(self, seed: u64, seq: u64) -> usize {
         let lengths = (self.max - self.min + 1) as u64;
         // The upper half of the seed times the number of lengths, divided by 2^32: no division.
-        if seq == 0 { self.max } else { self.min + ((seed >> 32) * lengths >> 32) as usize }
+        if seq == 0 { self.max } else { self.min + (((seed >> 32) * lengths) >> 32) as usize }
     }
 
     /// Writes message `seq` of `client` to the beginning of `buffer`, which may hold an earlier one, and returns it.

@@ -3,8 +3,9 @@
 use crate::case::{Case, Work};
 use crate::lines;
 use crate::peer::{Job, Order, Outcome, Report, Role};
+use crate::scratch;
 use anyhow::{Context, Result, bail};
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::io::BufReader;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
@@ -229,7 +230,7 @@ impl Drop for Crew {
         for child in &mut self.children {
             let _ = child.process.wait();
         }
-        let _ = fs::remove_dir_all(&self.dir);
+        scratch::remove(&self.dir);
     }
 }
 

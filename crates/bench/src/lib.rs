@@ -13,6 +13,7 @@ pub mod lines;
 pub mod machine;
 pub mod report;
 pub mod row;
+pub mod scratch;
 pub mod tally;
 
 mod alone;

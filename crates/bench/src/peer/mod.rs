@@ -18,10 +18,10 @@ use crate::case::{Case, Transport, Work};
 use crate::footprint::Footprint;
 use crate::lines;
 use crate::raw::{self, Usage};
+use crate::scratch;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use std::any::Any;
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process;
@@ -260,7 +260,7 @@ fn orders(dir: PathBuf) -> Receiver<Order> {
             }
         }
         // Whoever comes first does it.
-        let _ = fs::remove_dir_all(dir);
+        scratch::remove(&dir);
         process::exit(0);
     });
     receiver

@@ -3,10 +3,10 @@
 pub use ringway_bench::lines::{describe, hear, say};
 
 use anyhow::{Context, Result};
+use ringway_bench::scratch;
 use ringway_bench::tally::Tally;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -221,7 +221,7 @@ pub fn orders(dir: PathBuf) -> Receiver<Order> {
             }
         }
         // Whoever comes first does it.
-        let _ = fs::remove_dir_all(dir);
+        scratch::remove(&dir);
         process::exit(0);
     });
     receiver

@@ -2,8 +2,9 @@
 
 use super::control::{self, Order, Report};
 use anyhow::{Context, Result};
+use ringway_bench::scratch;
 use rustix::process::{Pid, Signal, kill_process};
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::io::BufReader;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -145,7 +146,7 @@ impl Drop for Family {
         for child in &mut self.children {
             let _ = child.process.wait();
         }
-        let _ = fs::remove_dir_all(&self.dir);
+        scratch::remove(&self.dir);
     }
 }
 
