@@ -336,6 +336,12 @@ impl Case {
             None => config,
         };
         let config = self.patience.map_or(config.clone(), |pauses| config.patience(pauses));
+        // Some laps are all there is: the memory of the first is no part of them.
+        let config = if matches!(self.work, Work::Route | Work::Channel | Work::Bare) {
+            config.prefault(true)
+        } else {
+            config
+        };
         if self.trust { raw::trust_own_program(config) } else { config }
     }
 

@@ -35,6 +35,8 @@ use std::time::{Duration, Instant};
 #[must_use]
 pub struct Receiver {
     sources: Vec<Source>,
+    /// Senders of a route that have taken the place of one whose messages are not all read yet.
+    heirs: Vec<Source>,
     /// The source that is read now.
     current: usize,
     /// How many more messages it may have before it is another's turn.
@@ -111,6 +113,7 @@ impl Receiver {
         let slot = Arc::clone(&open.slot);
         Ok(Self {
             sources: Vec::new(),
+            heirs: Vec::new(),
             current: 0,
             turn: TURN_MESSAGES,
             plain: false,
@@ -480,11 +483,14 @@ impl Receiver {
     fn attend(&mut self) {
         while let Some(news) = self.desk.take() {
             match news {
-                ReceiverNews::Source(parts) => self.hear(*parts),
+                ReceiverNews::Source(parts) => {
+                    self.heirs.push(Source::new(*parts));
+                    self.let_inherit();
+                }
                 ReceiverNews::Refused(refusal) => self.told_next.push_back(Quiet::Refused(refusal)),
                 ReceiverNews::Gone(number, farewell) => {
                     let known = |source: &&mut Source| source.parts.peer.number() == number;
-                    if let Some(source) = self.sources.iter_mut().find(known) {
+                    if let Some(source) = self.sources.iter_mut().chain(&mut self.heirs).find(known) {
                         source.note_gone(farewell);
                         self.epoll.unwatch(source.parts.link.socket());
                     }
@@ -493,17 +499,27 @@ impl Receiver {
         }
     }
 
+    /// Reads new senders from now on. On a route the next one is heard when the one before has been, to its end.
+    fn let_inherit(&mut self) {
+        while !self.heirs.is_empty()
+            && (self.membership.is_channel() || !self.sources.iter().any(Source::has_ended))
+        {
+            let source = self.heirs.remove(0);
+            self.hear(source);
+        }
+    }
+
     /// Reads a sender from now on.
-    fn hear(&mut self, parts: SourceParts) {
-        let peer = parts.peer;
-        if let Err(error) = self.epoll.watch(parts.link.socket(), peer.number()) {
+    fn hear(&mut self, mut source: Source) {
+        let peer = source.parts.peer;
+        if let Err(error) = self.epoll.watch(source.parts.link.socket(), peer.number()) {
             // Who cannot be waited for cannot be heard.
             let reason = CloseReason::Os { errno: error.raw_os_error().unwrap_or(0) };
             self.told_next.push_back(Quiet::Left(peer, reason));
-            return parts.leave();
+            return source.leave();
         }
-        self.barrier = self.barrier.max(parts.sleeper.barrier());
-        self.sources.push(Source::new(parts));
+        self.barrier = self.barrier.max(source.parts.sleeper.barrier());
+        self.sources.push(source);
         self.told_next.push_back(Quiet::Joined(peer));
     }
 
@@ -517,12 +533,13 @@ impl Receiver {
         if *reason == CloseReason::TooSlow {
             self.membership.renew(source.parts.place, source.parts.peer.number());
         }
+        self.let_inherit();
     }
 
     /// Tells all senders that nobody will read any more.
     fn leave_all(&mut self) {
         self.lent = None;
-        for mut source in self.sources.drain(..) {
+        for mut source in self.sources.drain(..).chain(self.heirs.drain(..)) {
             self.epoll.unwatch(source.parts.link.socket());
             source.leave();
         }

@@ -152,10 +152,16 @@ impl Source {
         }
     }
 
+    /// Says whether nothing more will come than what lies in the ring.
+    #[inline(always)]
+    pub(super) fn has_ended(&self) -> bool {
+        self.gone.is_some() || self.parts.consumer.is_closed()
+    }
+
     /// Says whether a look would bring news: a record, or the end.
     #[inline(always)]
     pub(super) fn is_ready(&self) -> bool {
-        self.parts.consumer.is_ready() || self.gone.is_some() || self.parts.consumer.is_closed()
+        self.parts.consumer.is_ready() || self.has_ended()
     }
 
     /// Tells the sender how far we have read.
