@@ -15,6 +15,15 @@ pub fn speak() {
     }
 }
 
+/// Sends on a route to two receivers, who need not read.
+pub fn stream() {
+    let mut sender = sender(&variable("NAME"), "ring=1048576");
+    await_receivers(&mut sender, 2);
+    let mut speech = Speech::new(2, 2000);
+    speech.send(&mut sender, 300);
+    assert_eq!(sender.stats().full, 0);
+}
+
 /// Sends on a route to whoever comes, and waits for more.
 pub fn host() {
     let mut sender = sender(&variable("NAME"), "policy=block");
