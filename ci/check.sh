@@ -83,7 +83,7 @@ end
 
 if [ -f tests/crash_points.rs ]; then
     begin "crash points"
-    cargo test --locked --features crash-points --test crash_points
+    cargo test --locked --features crash-points --test crash_points --test broadcast_crash
     end
 else
     skip "crash points" "there is no tests/crash_points.rs"
