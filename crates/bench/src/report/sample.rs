@@ -145,6 +145,14 @@ pub(crate) fn list() -> Vec<Row> {
     let memory = Row { server_bytes: Some(1_200_000), connection_bytes: Some(40_960), ..row("memory", 0) };
     rows.push(Row { bytes: None, ..memory });
     rows.push(Row { bytes: None, secs: Some(2.0), cpu_s: Some(0.002), sleeps: Some(0), ..row("idle", 0) });
+    rows.extend(servers());
+    rows.extend(broadcasts());
+    rows
+}
+
+/// Servers of many clients.
+fn servers() -> Vec<Row> {
+    let mut rows = Vec::new();
     let server = of(with(at(row("fanin", 1024), 19.0), "bulk"), 8);
     rows.push(Row { workers: Some(1), ..server });
     for (clients, one_way, answered) in
@@ -160,6 +168,13 @@ pub(crate) fn list() -> Vec<Row> {
     rows.push(pooled(taking(row("idle-probe", 64), 400), "probe", 1000));
     let crowd = pooled(row("idle-probe", 0), "crowd", 1000);
     rows.push(Row { bytes: None, secs: Some(1.0), cpu_s: Some(0.0), sleeps: Some(0), ..crowd });
+    rows.push(Row { failed: Some(80), ..called(of(taking(row("reconnect", 64), 400_000), 8), "reconnect") });
+    rows
+}
+
+/// Routes and channels, and what stands beside them.
+fn broadcasts() -> Vec<Row> {
+    let mut rows = Vec::new();
     for (receivers, ms) in [(1, 2.5), (2, 3.4), (4, 5.2), (8, 9.0)] {
         rows.push(spread("route", 1, receivers, ms));
         let sockets = Row {
@@ -174,7 +189,6 @@ pub(crate) fn list() -> Vec<Row> {
     for (senders, receivers, ms) in [(2, 1, 2.6), (4, 1, 2.8), (8, 1, 3.0), (2, 2, 3.5), (4, 4, 5.5)] {
         rows.push(spread("channel", senders, receivers, ms));
     }
-    rows.push(Row { failed: Some(80), ..called(of(taking(row("reconnect", 64), 400_000), 8), "reconnect") });
     rows
 }
 

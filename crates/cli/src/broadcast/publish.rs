@@ -5,7 +5,7 @@
 use super::SharedArgs;
 use super::voice::{Kind, Voice};
 use crate::exit::{Code, fault};
-use crate::stream::{FramingArgs, Input, Meter, Totals, parse_seconds};
+use crate::stream::{FramingArgs, Input, Meter, TICK, Totals, parse_seconds};
 use anyhow::{Context, Result};
 use clap::Args;
 use ringway::broadcast::{MemberEvent, Policy, Sender, Sent, WaitError};
@@ -208,8 +208,6 @@ fn parse_policy(text: &str) -> Result<Policy, String> {
     }
 }
 
-/// How often receivers are looked after while the input says nothing.
-const TICK: Duration = Duration::from_millis(20);
 /// As long as one likes.
 const WAIT_TICK: Duration = Duration::from_secs(3600);
 
