@@ -134,6 +134,9 @@ fn nobody_starves_beside_one_that_sends_without_end() {
         let count = if speech.speaker == 2 { 1 } else { 6000 };
         speech.send_to(sender, 1, count);
     }
+    for id in &ids {
+        assert_eq!(select.get(*id).unwrap().wait_for_senders(1, DEADLINE), Ok(1));
+    }
     let mut counts: HashMap<SelectId, u64> = HashMap::new();
     let mut before_the_quiet_one = None;
     for step in 0..6000 {

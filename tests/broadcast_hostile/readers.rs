@@ -33,7 +33,7 @@ fn site(policy: &str) -> Site {
     let mut honest = receiver_process(&route, "");
     await_receivers(&mut sender, 1);
     assert!(matches!(member_event(&mut sender), MemberEvent::Joined(_)));
-    honest.send_line("end");
+    honest.send_line(if policy.contains("overwrite") { "lag" } else { "end" });
     let socket = sender.path();
     assert_eq!(socket, raw::route_socket(&route));
     Site { _scratch: scratch, sender, honest, speech: Speech::new(1, 200), socket }
