@@ -6,12 +6,12 @@ use super::Sender;
 use super::room::Stop;
 use crate::crash;
 use crate::error::CloseReason;
+#[cfg(feature = "tokio")]
 use crate::error::broadcast::TrySendError;
 use crate::ring::{Kind, Reservation};
 use std::time::{Duration, Instant};
 
 /// What sending a part of a message came to.
-#[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "tasks send part by part"))]
 pub(crate) enum Part {
     /// So many bytes of it were sent, and there are more.
     Some(usize),

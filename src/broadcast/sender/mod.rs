@@ -10,6 +10,7 @@ mod room;
 mod stalls;
 
 pub use claim::Claim;
+#[cfg(feature = "tokio")]
 pub(crate) use fragments::Part;
 pub(crate) use parts::{NewReader, SenderNews};
 

@@ -49,8 +49,7 @@ impl Sender {
             return Armed::Ready;
         }
         self.sleeper.arm();
-        let room = !matches!(self.producer.reserve(len, align), Err(NoRoom::Full));
-        if room || !self.desk.doze() {
+        if self.is_worth_a_try(len, align) || !self.desk.doze() {
             self.sleeper.disarm();
             return Armed::Ready;
         }

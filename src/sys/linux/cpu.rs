@@ -63,7 +63,6 @@ pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
 
 /// Reads a clock of unknown rate that is faster to read than the others: the processor's own on x86-64, of 1 to 5 GHz,
 /// else nanoseconds. Only for saying that a good while has passed.
-#[cfg(feature = "rpc")]
 #[inline]
 pub(crate) fn ticks() -> u64 {
     #[cfg(target_arch = "x86_64")]
