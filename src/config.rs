@@ -151,13 +151,13 @@ impl Config {
 
     /// Sets how long `connect` waits for a listener that is busy or slow to answer; 5 s by default.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.connect_timeout = timeout.min(TIMEOUT_MAX);
         self
     }
 
     /// Sets how long a listener gives a client for its hello; 1 s by default.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.handshake_timeout = timeout;
+        self.handshake_timeout = timeout.min(TIMEOUT_MAX);
         self
     }
 
@@ -273,6 +273,8 @@ impl Config {
     }
 }
 
+/// Longer is for ever; and no clock overflows.
+pub(crate) const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 const RING_BYTES_LATENCY: u64 = 1 << 20;
 const RING_BYTES_BULK: u64 = 2 << 20;
 const PATIENCE_LATENCY: u32 = 40;

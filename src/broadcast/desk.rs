@@ -49,6 +49,14 @@ impl<T> Desk<T> {
         queue.pop_front()
     }
 
+    /// Takes back news that are void now and were not read yet; says whether there were any.
+    pub(super) fn retract(&self, is_void: impl Fn(&T) -> bool) -> bool {
+        let mut queue = self.hold();
+        let before = queue.len();
+        queue.retain(|news| !is_void(news));
+        queue.len() < before
+    }
+
     /// Says that the owner is about to sleep; `false`: there are news, so it must not.
     pub(super) fn doze(&self) -> bool {
         self.bell.doze()

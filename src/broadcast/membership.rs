@@ -184,7 +184,8 @@ impl Open {
         };
         let message = Message::Knock(Knock { purpose, instance, name: own.token() });
         let (mut knocked, mut dead) = (Vec::new(), Vec::new());
-        for place in self.doorway.others(role)? {
+        let mut places = self.doorway.others(role)?;
+        while let Some(place) = places.pop() {
             match connect(&place, deadline) {
                 Ok(socket) => {
                     let talk = Talk::new(socket, deadline);
@@ -193,7 +194,15 @@ impl Open {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => dead.push(place),
-                // It has left meanwhile, or is stopped with a full queue: it will look for us when it goes on.
+                Err(error) if sys::is_out_of_descriptors(&error) => {
+                    if knocked.is_empty() {
+                        return Err(error);
+                    }
+                    // Those who have subscribed give their descriptors back.
+                    await_hang_up(std::mem::take(&mut knocked), deadline)?;
+                    places.push(place);
+                }
+                // It has left meanwhile, or is stopped with thousands before us in its queue.
                 Err(_) => {}
             }
         }
@@ -299,7 +308,7 @@ pub(super) fn join_error(trouble: Trouble) -> JoinError {
 const DESCRIPTORS_PER_PEER: u64 = 2;
 /// For the control thread, subscriptions under way, and what else the process has open.
 const DESCRIPTORS_FIXED: u64 = 256;
-const PEERS_MAX_DEFAULT: usize = 4096;
+pub(super) const PEERS_MAX_DEFAULT: usize = 4096;
 /// How long leaving waits for the control thread, which answers within microseconds once it runs.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(100);
 /// A full queue empties within microseconds once its owner runs.

@@ -43,6 +43,7 @@ pub struct Select {
     turn: usize,
     epoll: sys::Epoll,
     spinner: Option<Spinner>,
+    owner: sys::ForkToken,
     armed: bool,
 }
 
@@ -56,7 +57,8 @@ impl Select {
     /// # Errors
     /// No descriptor is left.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { receivers: Vec::new(), turn: 0, epoll: sys::Epoll::new()?, spinner: None, armed: false })
+        let (epoll, owner) = (sys::Epoll::new()?, sys::ForkToken::current()?);
+        Ok(Self { receivers: Vec::new(), turn: 0, epoll, spinner: None, owner, armed: false })
     }
 
     /// Puts a receiver into the set. How the set waits is how its first receiver does.
@@ -64,6 +66,9 @@ impl Select {
     /// # Errors
     /// It cannot be waited for; it is dropped.
     pub fn add(&mut self, receiver: Receiver) -> io::Result<SelectId> {
+        if !self.owner.is_current() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let free = self.receivers.iter().position(Option::is_none);
         let at = free.unwrap_or(self.receivers.len());
         self.epoll.watch(receiver.set().as_fd(), at as u64)?;
@@ -78,7 +83,10 @@ impl Select {
     /// Takes a receiver out of the set.
     pub fn remove(&mut self, id: SelectId) -> Option<Receiver> {
         let receiver = self.receivers.get_mut(id.0)?.take()?;
-        self.epoll.unwatch(receiver.set().as_fd());
+        // A child made by fork shares the set of its parent.
+        if self.owner.is_current() {
+            self.epoll.unwatch(receiver.set().as_fd());
+        }
         Some(receiver)
     }
 

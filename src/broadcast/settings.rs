@@ -1,7 +1,7 @@
 //! Settings of routes and channels.
 
 use super::policy::Policy;
-use crate::config::Config;
+use crate::config::{Config, TIMEOUT_MAX};
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -92,7 +92,7 @@ impl<K> Builder<K> {
     /// Sets how long joining waits for members that do not answer (stopped, say) before it goes on without them; 1 s by
     /// default. They are not forgotten: they take part as soon as they answer.
     pub fn join_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.join_timeout = timeout;
+        self.settings.join_timeout = timeout.min(TIMEOUT_MAX);
         self
     }
 

@@ -7,6 +7,7 @@ use crate::sys;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A listening socket under a name.
@@ -15,6 +16,7 @@ pub(crate) struct Doorway {
     directory: sys::Directory,
     place: Place,
     owner: sys::ForkToken,
+    is_unbound: AtomicBool,
 }
 
 impl Doorway {
@@ -30,7 +32,7 @@ impl Doorway {
         } else {
             bind_afresh(&directory, &place, mode)?
         };
-        Ok(Self { bound, directory, place, owner })
+        Ok(Self { bound, directory, place, owner, is_unbound: AtomicBool::new(false) })
     }
 
     /// Lends the socket on which others come in.
@@ -76,7 +78,8 @@ impl Doorway {
     /// Gives the name up; nobody finds us from now on. Does nothing the second time.
     pub(crate) fn unbind(&self) {
         // A child made by fork only closes; the name is the parent's.
-        if !self.is_ours() {
+        // Relaxed: only who comes first counts.
+        if !self.is_ours() || self.is_unbound.swap(true, Ordering::Relaxed) {
             return;
         }
         let lock = self.place.role().is_exclusive().then(|| self.directory.lock(LOCK_PATIENCE));

@@ -181,7 +181,9 @@ fn prepare(
     let [segment, space] = exactly(files)?;
     let stream = sys::is_stream_socket(space.as_fd()).unwrap_or(false);
     // Nobody has anything to say on either socket before the welcome.
-    if !stream || ![space.as_fd(), talk.socket()].into_iter().all(sys::refuse_descriptors) {
+    if !stream
+        || ![space.as_fd(), talk.socket()].into_iter().all(|socket| sys::refuse_descriptors(socket).is_some())
+    {
         return Err(Refusal::Descriptors.into());
     }
     let theirs = map_peer(segment, &terms, config)?;

@@ -122,8 +122,8 @@ impl Talk {
     }
 
     /// Lets no descriptor into the socket any more and throws away the bytes in it: for when all has been said.
-    pub(crate) fn refuse_descriptors(&self) -> Result<(), Refusal> {
-        if sys::refuse_descriptors(self.socket()) { Ok(()) } else { Err(Refusal::Descriptors) }
+    pub(crate) fn refuse_descriptors(&self) -> Result<u8, Refusal> {
+        sys::refuse_descriptors(self.socket()).ok_or(Refusal::Descriptors)
     }
 
     /// Hands out the socket after [`refuse_descriptors`](Self::refuse_descriptors): closing it does not wait.

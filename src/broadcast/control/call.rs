@@ -1,6 +1,7 @@
 //! Subscribing to a sender: from its socket's name to a ring that may be read.
 
-use super::super::link::Link;
+use super::super::link::{Farewell, Link};
+use super::super::membership::PEERS_MAX_DEFAULT;
 use super::super::peer::Peer;
 use super::super::receiver::{ReceiverNews, SourceParts};
 use super::post::{Heard, Post};
@@ -34,6 +35,8 @@ pub(super) struct Call {
     /// There were more of them than are kept.
     has_more: bool,
     answers: Vec<SyncSender<Answer>>,
+    /// Counts this subscription.
+    held: Arc<()>,
     /// Our number for the sender, once it has let us in.
     heard: Option<u64>,
     /// How long to wait before the next try to connect.
@@ -139,7 +142,12 @@ impl Thread {
             return;
         }
         // Nobody is heard there, or another sender has taken its place, or so it says.
-        if known.is_none() && post.hearing.len() >= SENDERS_MAX {
+        let senders_max = post.settings.config.connections_max.unwrap_or(PEERS_MAX_DEFAULT);
+        // One is the post's own. Those that nobody has read to their end count too.
+        if Arc::strong_count(&post.held) > senders_max {
+            if let Some(reader) = &post.reader {
+                reader.desk.put(ReceiverNews::Refused(Refusal::Limit));
+            }
             return;
         }
         let knockers = knock.into_iter().map(|(_, knocker)| knocker).collect();
@@ -151,6 +159,7 @@ impl Thread {
         let token = self.fresh_token();
         let Some(post) = self.posts.get_mut(&number) else { return };
         post.hearing.entry(place.file_name.clone()).or_default().calling = Some(token);
+        let held = Arc::clone(&post.held);
         let call = Call {
             post: number,
             place,
@@ -159,6 +168,7 @@ impl Thread {
             later: Vec::new(),
             has_more: false,
             answers,
+            held,
             heard: None,
             redial: REDIAL_FIRST,
         };
@@ -240,6 +250,8 @@ impl Thread {
             Stage::Asked { talk, .. } | Stage::Welcomed { talk, .. } => talk,
         };
         let Some((message, files)) = talk.receive()? else { return Ok(false) };
+        // However this goes on: a socket that is given up must not stay in the set, where a forked child could keep it.
+        self.epoll.unwatch(talk.socket());
         match (message, std::mem::replace(&mut call.stage, Stage::Dialling)) {
             (Message::Refused(refusal), _) => Err(Trouble::Refused(refusal)),
             (Message::Welcome(terms), Stage::Asked { mut talk, segment, barrier }) => {
@@ -259,7 +271,6 @@ impl Thread {
                 hearing.calling = None;
                 if hearing.heard.is_some_and(|heard| heard.instance == terms.instance) {
                     // Whoever has knocked in its name lied: we hear it already.
-                    self.epoll.unwatch(talk.socket());
                     Sleeper::new(segment.word(sleep::DATA), Barrier::Fence).close();
                     call.answer(Ok(true));
                     self.call_once_more(token, terms.instance);
@@ -267,6 +278,9 @@ impl Thread {
                     return Ok(false);
                 }
                 talk.expect_another(far_away());
+                self.epoll
+                    .watch(talk.socket(), token)
+                    .map_err(|error| Trouble::Os("watch a socket", error))?;
                 post.sources += 1;
                 let number = post.sources;
                 hearing.heard = Some(Heard { instance: terms.instance, number });
@@ -290,13 +304,13 @@ impl Thread {
         let Stage::Welcomed { mut talk, segment, terms, theirs, mode, barrier, number } = stage else {
             return Ok(());
         };
-        self.epoll.unwatch(talk.socket());
         // Where somebody else would have us read is bounded before it is used.
-        if joined.start > START_MAX {
+        // No message is shorter than a header.
+        if joined.start > START_MAX || joined.messages > joined.start / RECORD_BYTES_MIN {
             return Err(Refusal::Malformed.into());
         }
         // Rings that have come already are not needed: the ring is looked at before any sleep.
-        talk.refuse_descriptors()?;
+        let last = Farewell::of(talk.refuse_descriptors()?);
         let Some(Item::Call(call)) = self.items.remove(&token) else { return Ok(()) };
         let Some(post) = self.posts.get_mut(&call.post) else { return Ok(()) };
         let Some(reader) = &post.reader else { return Ok(()) };
@@ -313,9 +327,13 @@ impl Thread {
             waker: Waker::new(theirs.word(sleep::SPACE), barrier, None),
             sleeper: Sleeper::new(segment.word(sleep::DATA), barrier),
             place: call.place.clone(),
+            _held: call.held,
             messages_before: joined.messages,
             message_bytes_max: post.settings.config.message_bytes_max,
         })));
+        if last != Farewell::Ring {
+            reader.desk.put(ReceiverNews::Gone(number, last));
+        }
         crash::point("broadcast.joined");
         let side = Side::Source { number, place: call.place };
         self.watch(Watched { post: call.post, link, side });
@@ -402,7 +420,7 @@ const REDIAL_FIRST: Duration = Duration::from_millis(1);
 const REDIAL_MAX: Duration = Duration::from_millis(100);
 /// Those that have knocked and are told when a call is done.
 const KNOCKERS_MAX: usize = 64;
-/// Senders that one receiver hears, or tries to, at a time.
-const SENDERS_MAX: usize = 65_536;
+/// An empty message is a header.
+const RECORD_BYTES_MIN: u64 = 8;
 /// No ring has moved that many bytes.
 const START_MAX: u64 = 1 << 61;

@@ -25,6 +25,8 @@ pub(super) struct Post {
     pub(super) purpose: Purpose,
     pub(super) writer: Option<WriterPart>,
     pub(super) reader: Option<ReaderPart>,
+    /// Shared with every subscription to a sender, read or not yet read: says how many there are.
+    pub(super) held: Arc<()>,
     /// Senders that we hear, or try to, by the file names of their sockets.
     pub(super) hearing: HashMap<String, Hearing>,
     /// Receivers and senders so far: their numbers are never used twice.
@@ -80,6 +82,7 @@ impl Post {
             purpose,
             writer: None,
             reader: None,
+            held: Arc::new(()),
             hearing: HashMap::new(),
             readers: 0,
             sources: 0,
@@ -143,7 +146,9 @@ impl Thread {
         let purpose = post.purpose;
         match message {
             Message::Hello(terms) if terms.purpose == Purpose::Monitor => {
-                self.refresh(number);
+                if talk.admitted(&post.settings.config).is_ok() {
+                    self.refresh(number);
+                }
                 if let Some(post) = self.posts.get_mut(&number)
                     && post.tables.show(talk, &post.settings.config).is_err()
                 {

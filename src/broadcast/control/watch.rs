@@ -42,6 +42,13 @@ impl Thread {
         if self.epoll.watch_end(link.socket(), token).and(of_process).is_err() {
             // Who cannot be watched would be waited for for ever.
             link.end(Farewell::Ring);
+            // From here on the sender does not wait for us: what lies in its ring must not be read any more.
+            if let Some(Item::Link(Watched { post, side: Side::Source { number, .. }, .. })) =
+                self.items.get(&token)
+                && let Some(reader) = self.posts.get(post).and_then(|post| post.reader.as_ref())
+            {
+                reader.desk.put(ReceiverNews::Gone(*number, Farewell::Disconnected));
+            }
             self.lose(token);
         }
     }
@@ -59,7 +66,12 @@ impl Thread {
         let Some(post) = self.posts.get_mut(&post) else { return };
         match side {
             Side::Reader { number, .. } => {
-                if let Some(writer) = &post.writer {
+                let is_it =
+                    |news: &SenderNews| matches!(news, SenderNews::Reader(one) if one.number == number);
+                // Who came and went while the application did something else takes up no place meanwhile.
+                if let Some(writer) = &post.writer
+                    && !writer.desk.retract(is_it)
+                {
                     writer.desk.put(SenderNews::Gone(number));
                 }
             }

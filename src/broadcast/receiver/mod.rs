@@ -319,8 +319,6 @@ impl Receiver {
 
     /// Joins again after [`disconnect`](Self::disconnect). Does nothing if this handle has not left.
     ///
-    /// A descriptor made by [`readiness`](Self::readiness) stands for what was before; make a new one.
-    ///
     /// # Errors
     /// As [`Builder::receiver`](super::Builder::receiver). The handle stays as it was: try again.
     pub fn reconnect(&mut self) -> Result<(), JoinError> {
@@ -328,7 +326,12 @@ impl Receiver {
             return Err(JoinError::Forked);
         }
         if self.ended == Some(CloseReason::Disconnected) {
-            *self = super::join::receiver(&self.membership)?;
+            let mut fresh = super::join::receiver(&self.membership)?;
+            // The set stays: a `Select` and descriptors of ours stand for it. Only the desk is in the fresh one yet.
+            self.epoll.watch(fresh.desk.alarm(), DESK).map_err(|source| os("watch the bell", source))?;
+            self.epoll.unwatch(self.desk.alarm());
+            std::mem::swap(&mut self.epoll, &mut fresh.epoll);
+            *self = fresh;
         }
         Ok(())
     }
@@ -530,7 +533,8 @@ impl Receiver {
         source.leave();
         self.current = 0;
         self.turn = TURN_MESSAGES;
-        if *reason == CloseReason::TooSlow {
+        // Whoever seems to have died may have cut us off without a word; if it has died, nobody answers.
+        if matches!(reason, CloseReason::TooSlow | CloseReason::PeerDied { .. }) {
             self.membership.renew(source.parts.place, source.parts.peer.number());
         }
         self.let_inherit();

@@ -21,6 +21,8 @@ pub(crate) struct SourceParts {
     pub(in super::super) sleeper: Sleeper,
     /// Where the sender is found again.
     pub(in super::super) place: SocketPlace,
+    /// Counts this subscription among those of its receiver.
+    pub(in super::super) _held: Arc<()>,
     /// Messages that the sender had published before our first.
     pub(in super::super) messages_before: u64,
     pub(in super::super) message_bytes_max: u64,
@@ -269,10 +271,24 @@ impl Source {
         self.release(counters);
         // Read before the ring is looked at once more: what was committed before the end is delivered first.
         let closed = self.parts.consumer.is_closed();
-        if !closed && self.gone.is_none() || self.parts.consumer.is_ready() {
+        if !closed && self.gone.is_none() || self.parts.consumer.is_ready() || !self.is_end_explained() {
             return Found::Nothing;
         }
         Found::Ended(self.reason())
+    }
+
+    /// The ring is closed for all its readers, but the sender may have cut us off before: says whether that is known.
+    fn is_end_explained(&mut self) -> bool {
+        if self.gone.is_some() {
+            return true;
+        }
+        match sys::drain_words(self.parts.link.socket()) {
+            sys::Words::Bytes(_, last) => self.hear(Farewell::of(last)),
+            sys::Words::Silence => {}
+            // The control thread has seen, or is about to see, the last word, and says what it was.
+            sys::Words::Gone => return false,
+        }
+        true
     }
 
     /// Says whether the sender has taken us off its list: what we have not read may be overwritten.

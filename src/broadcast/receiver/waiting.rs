@@ -20,6 +20,7 @@ impl Receiver {
     /// [`WaitError::Timeout`]: how many there were. [`WaitError::Closed`]: this handle has left.
     pub fn wait_for_senders(&mut self, count: usize, timeout: Duration) -> Result<usize, WaitError> {
         let deadline = Instant::now().checked_add(timeout);
+        self.disarm();
         loop {
             self.check().map_err(WaitError::Closed)?;
             let present = self.sources.len();
@@ -193,7 +194,7 @@ impl Receiver {
             if found.hung_up {
                 // The control thread says why; until then it must not keep us awake.
                 self.epoll.unwatch(source.parts.link.socket());
-            } else if let Some((bytes, last)) = sys::drain_words(source.parts.link.socket()) {
+            } else if let sys::Words::Bytes(bytes, last) = sys::drain_words(source.parts.link.socket()) {
                 self.counters.doorbell_bytes.add(bytes as u64);
                 source.hear(Farewell::of(last));
             }

@@ -270,7 +270,7 @@ impl Sender {
     /// Leaves: receivers get what was sent, then they are told; the name of a route is free. Sending is an error from now on,
     /// until [`reconnect`](Self::reconnect).
     pub fn disconnect(&mut self) {
-        if !self.owner.is_current() || self.ended.is_some() {
+        if !self.owner.is_current() || self.ended == Some(CloseReason::Disconnected) {
             return;
         }
         self.say_goodbye();
@@ -281,8 +281,6 @@ impl Sender {
     /// Comes back under the same name after [`disconnect`](Self::disconnect), with a new ring: what was sent before is not
     /// heard by those who join now. Does nothing if this handle has not left.
     ///
-    /// A descriptor made by [`readiness`](Self::readiness) stands for the old ring; make a new one.
-    ///
     /// # Errors
     /// As [`Builder::sender`](super::Builder::sender). The handle stays as it was: try again.
     pub fn reconnect(&mut self) -> Result<(), JoinError> {
@@ -290,7 +288,12 @@ impl Sender {
             return Err(JoinError::Forked);
         }
         if self.ended == Some(CloseReason::Disconnected) {
-            *self = super::join::sender(&self.membership)?;
+            let mut fresh = super::join::sender(&self.membership)?;
+            // The set stays: descriptors of ours stand for it. Only the desk is in the fresh one yet.
+            self.epoll.watch(fresh.desk.alarm(), DESK).map_err(|source| os("watch the bell", source))?;
+            self.epoll.unwatch(self.desk.alarm());
+            std::mem::swap(&mut self.epoll, &mut fresh.epoll);
+            *self = fresh;
         }
         Ok(())
     }

@@ -308,11 +308,25 @@ pub(crate) fn say_farewell(socket: BorrowedFd<'_>, why: u8) {
     let _ = retry_on_intr(|| rustix::net::send(socket, &[why], SendFlags::DONTWAIT | SendFlags::NOSIGNAL));
 }
 
-/// Takes at most 256 bytes; returns how many came, and the last. `None`: there was nothing, or the other end is gone.
-pub(crate) fn drain_words(socket: BorrowedFd<'_>) -> Option<(usize, u8)> {
+/// What came on a socket whose bytes say something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Words {
+    /// So many bytes, and the last.
+    Bytes(usize, u8),
+    /// Nothing now.
+    Silence,
+    /// The other end is gone.
+    Gone,
+}
+
+/// Takes at most 256 bytes; never waits.
+pub(crate) fn drain_words(socket: BorrowedFd<'_>) -> Words {
     let mut bytes = [0_u8; DRAIN_BYTES_MAX];
-    let (count, _) = retry_on_intr(|| rustix::net::recv(socket, &mut bytes[..], RecvFlags::DONTWAIT)).ok()?;
-    Some((count, *bytes.get(count.checked_sub(1)?)?))
+    match retry_on_intr(|| rustix::net::recv(socket, &mut bytes[..], RecvFlags::DONTWAIT)) {
+        Ok((count @ 1.., _)) => bytes.get(count - 1).map_or(Words::Gone, |last| Words::Bytes(count, *last)),
+        Err(Errno::AGAIN) => Words::Silence,
+        Ok(_) | Err(_) => Words::Gone,
+    }
 }
 
 /// Returns the last byte that arrived on a socket whose other end has hung up. Bounded: a peer that filled it with more
@@ -321,8 +335,8 @@ pub(crate) fn last_words(socket: BorrowedFd<'_>) -> Option<u8> {
     let mut last = None;
     for _ in 0..LAST_WORDS_READS {
         match drain_words(socket) {
-            Some((_, byte)) => last = Some(byte),
-            None => return last,
+            Words::Bytes(_, byte) => last = Some(byte),
+            Words::Silence | Words::Gone => return last,
         }
     }
     None

@@ -42,25 +42,29 @@ impl Drop for Suspect {
     }
 }
 
-/// Lets no descriptor into the queue of a socket any more; `false` if one was there, or the queue does not end.
+/// Lets no descriptor into the queue of a socket any more; `None` if one was there, or the queue does not end.
 ///
-/// Bytes in the queue are thrown away: call it where they can only be doorbells. Kernels before 6.16 cannot refuse
+/// Bytes in the queue are thrown away: call it where they can only be doorbells. The last of them is returned, 0 if there
+/// was none. Kernels before 6.16 cannot refuse
 /// descriptors; there only what is queued now is found.
-pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) -> bool {
+pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) -> Option<u8> {
     // Without the option there is nothing to set.
     let _ = set_pass_rights(socket, false);
+    let (mut buffer, mut last) = ([0; 256], 0);
     for _ in 0..QUEUE_READS_MAX {
-        match receive_with(socket, &mut [0; 256]) {
-            Ok(received) if !received.descriptors.is_empty() || received.truncated => return false,
-            Ok(received) if received.bytes > 0 => {}
+        match receive_with(socket, &mut buffer) {
+            Ok(received) if !received.descriptors.is_empty() || received.truncated => return None,
+            Ok(received) if received.bytes > 0 => last = buffer[received.bytes - 1],
             // Empty, hung up or failed: whoever waits on it next finds out.
-            _ => return true,
+            _ => return Some(last),
         }
     }
-    false
+    None
 }
 
 fn reap(descriptor: OwnedFd) {
+    // The other end need not wait for the thread, nor for a forked child that holds a copy.
+    super::socket::shut_down(descriptor.as_fd());
     // Without a thread the close happens here, as it always would without this module.
     let Ok(queue) = REAPER.get_or_make(start_reaper) else { return };
     // The thread ends with the process only, so the queue is never closed.
