@@ -168,7 +168,7 @@ fn scribble(memory: &Memory, seed: u64, done: &AtomicBool) {
             1 => u64::MAX,
             2 => DATA | 8,
             3 => 8 * (random.next() % 4096),
-            4 => (1 + random.next() % 6) << 32 | random.next() % 64,
+            4 => ((1 + random.next() % 6) << 32) | (random.next() % 64),
             _ => random.next() >> (random.next() % 64),
         };
         // Its own headers now and then, else the words.
