@@ -84,6 +84,8 @@ impl Site {
         };
         let told = describe_member(&member_event(&mut self.sender));
         assert_eq!(told, format!("left {pid} {reason:?}"));
+        let cut = u64::from(reason == CloseReason::TooSlow);
+        assert_eq!(self.sender.stats().cut_receivers, cut, "counted");
     }
 
     /// The slow receiver finds out that it was cut off, comes back by itself, and gets everything from then on.
@@ -198,7 +200,8 @@ fn drop_newest_drops_for_all_and_says_so() {
                 sent => panic!("{sent:?}"),
             }
         }
-        assert_eq!(site.sender.stats().sent_messages, site.speech.next);
+        let stats = site.sender.stats();
+        assert_eq!((stats.sent_messages, stats.dropped_messages), (site.speech.next, dropped));
         if trouble == Trouble::Killed {
             site.expect_left(trouble);
             site.finish();

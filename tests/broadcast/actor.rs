@@ -125,6 +125,7 @@ impl Actor {
             }
             "lag" => {
                 let reason = self.lag();
+                assert_eq!(self.receiver().stats().lagged_messages, self.lost, "counted");
                 say(&format!("end {reason} {} {}", self.book.count(), self.lost));
             }
             "slow" => {
