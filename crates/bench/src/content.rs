@@ -208,13 +208,25 @@ impl Lengths {
     #[inline]
     pub fn fill(self, buffer: &mut [u8], client: u32, seq: u64) -> &[u8] {
         let seed = seed(client, seq);
-        let message = &mut buffer[..self.of(seed, seq)];
+        let bytes = self.of(seed, seq);
+        if self.max > EVEN_BYTES_MAX || is_full(seq) && bytes >= MESSAGE_BYTES_MIN {
+            self.fill_as_any(&mut buffer[..bytes], client, seq, seed);
+        } else {
+            // As many steps for a short message as for a long one: how many it would need the processor cannot guess.
+            write_header(buffer, client, seq, header_check(seed, bytes));
+            fill_lines(&mut buffer[..self.max], seed);
+        }
+        &buffer[..bytes]
+    }
+
+    /// Writes a message where writing behind its end would cost more than it saves, or where every byte counts.
+    #[cold]
+    fn fill_as_any(self, message: &mut [u8], client: u32, seq: u64, seed: u64) {
         if message.len() < MESSAGE_BYTES_MIN {
             message.copy_from_slice(&header(client, seq, seed, message.len())[..message.len()]);
         } else {
             fill_seeded(message, client, seq, seed);
         }
-        message
     }
 
     /// Checks a message that should be message `seq` of `client`.
@@ -297,6 +309,8 @@ const LINE_WORDS: usize = LINE_BYTES / WORD_BYTES;
 /// From the first word of a line to that of the next.
 const LINE_STEP: u64 = GOLDEN.wrapping_mul(LINE_WORDS as u64);
 const FULL_EVERY: u64 = 64;
+/// Up to here messages of varying lengths are filled in as many steps as the longest needs.
+const EVEN_BYTES_MAX: usize = 512;
 /// 2^64 divided by the golden ratio, odd: multiples of it are spread evenly.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
