@@ -8,6 +8,8 @@
 //! - [`Listener::bind`] and [`connect`] make connections; [`pair`] makes one within a process.
 //! - [`Connection`] sends and receives; [`Connection::split`] gives the two halves to two threads.
 //! - [`Group`] serves many clients from one thread, [`Pool`] from several.
+//! - [`Route`] is one sender and any number of receivers, [`Channel`] any number of members that all hear each other;
+//!   [`broadcast`] has what they are made of.
 //! - [`ByteStream`] is what a socket is, for code that was written for one.
 //! - [`Receiver::readiness`] waits in a reactor of your own.
 //! - [`census()`](census()) lists who is there.
@@ -79,3 +81,9 @@ pub use wait::Wait;
 #[cfg(all(doctest, not(loom)))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The examples of the pages about routes and channels compile.
+#[cfg(all(doctest, not(loom)))]
+#[doc = include_str!("../docs/routes-and-channels.md")]
+#[doc = include_str!("../docs/from-cpp-ipc.md")]
+struct Pages;

@@ -71,6 +71,8 @@ impl Sender {
 
     /// Takes note that a message ends after `sent` bytes: receivers must be told, unless they have none or all of them.
     pub(crate) fn give_up(&mut self, message: &[u8], sent: usize) {
+        // Nobody is waited for until the next send.
+        self.stalls.clear();
         if 0 < sent && sent < message.len() && !self.owes_abandon {
             self.owes_abandon = true;
             self.history.forget_last();

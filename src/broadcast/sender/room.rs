@@ -146,6 +146,8 @@ impl Sender {
                 Err(Stop::WouldBlock(by)) => {
                     // Whatever woke us, false alarms included, the deadline ends it.
                     if waited && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                        // Nobody is waited for until the next send.
+                        self.stalls.clear();
                         return Err(Stop::WouldBlock(by));
                     }
                     self.wait_for_room(len, align, deadline)?;
