@@ -49,12 +49,17 @@ impl<T> Desk<T> {
         queue.pop_front()
     }
 
-    /// Takes back news that are void now and were not read yet; says whether there were any.
-    pub(super) fn retract(&self, is_void: impl Fn(&T) -> bool) -> bool {
+    /// Puts something shorter in the place of news that were not read yet; returns those, if they are there.
+    ///
+    /// Where there are very many already, nothing is put.
+    pub(super) fn replace(&self, is_meant: impl Fn(&T) -> bool, by: impl FnOnce(&T) -> T) -> Option<T> {
         let mut queue = self.hold();
-        let before = queue.len();
-        queue.retain(|news| !is_void(news));
-        queue.len() < before
+        let at = queue.iter().position(is_meant)?;
+        if queue.len() > NEWS_MAX {
+            return queue.remove(at);
+        }
+        let by = by(queue.get(at)?);
+        queue.get_mut(at).map(|news| std::mem::replace(news, by))
     }
 
     /// Says that the owner is about to sleep; `false`: there are news, so it must not.
@@ -83,3 +88,6 @@ impl<T> Desk<T> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// News that wait for an owner who looks at none of them.
+const NEWS_MAX: usize = 4096;

@@ -70,7 +70,7 @@ impl Thread {
                     |news: &SenderNews| matches!(news, SenderNews::Reader(one) if one.number == number);
                 // Who came and went while the application did something else takes up no place meanwhile.
                 if let Some(writer) = &post.writer
-                    && !writer.desk.retract(is_it)
+                    && writer.desk.replace(is_it, SenderNews::passed).is_none()
                 {
                     writer.desk.put(SenderNews::Gone(number));
                 }

@@ -3,6 +3,7 @@
 use super::super::link::Link;
 use super::super::peer::Peer;
 use super::super::seat::Seat;
+use crate::error::CloseReason;
 use crate::metrics::Counter;
 use crate::shm::{Peer as PeerSide, SharedWord};
 use crate::wait::Waker;
@@ -30,6 +31,28 @@ pub(crate) enum SenderNews {
     Reader(Box<NewReader>),
     /// The receiver with this number has hung up or died.
     Gone(u64),
+    /// Somebody came and went before we looked.
+    Passed(Peer, CloseReason),
+}
+
+impl SenderNews {
+    /// Returns what is left of a receiver that has gone before it was let in.
+    pub(in super::super) fn passed(&self) -> Self {
+        match self {
+            Self::Reader(reader) => {
+                let peer = Peer::new(reader.number, reader.link.cred());
+                let closed = reader.waker.is_closed();
+                Self::Passed(peer, if closed { CloseReason::PeerClosed } else { died(&peer) })
+            }
+            Self::Gone(number) => Self::Gone(*number),
+            Self::Passed(peer, reason) => Self::Passed(*peer, reason.clone()),
+        }
+    }
+}
+
+/// The reason for an end that came without a good-bye.
+pub(super) fn died(peer: &Peer) -> CloseReason {
+    CloseReason::PeerDied { pid: peer.pid() }
 }
 
 /// A receiver that has joined.

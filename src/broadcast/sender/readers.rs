@@ -3,7 +3,7 @@
 use super::super::link::Farewell;
 use super::super::peer::{MemberEvent, Peer};
 use super::Sender;
-use super::parts::{NewReader, Reader, SenderNews};
+use super::parts::{NewReader, Reader, SenderNews, died};
 use crate::connection::talk;
 use crate::crash;
 use crate::error::CloseReason;
@@ -95,6 +95,10 @@ impl Sender {
             match news {
                 SenderNews::Reader(reader) => self.let_in(*reader),
                 SenderNews::Gone(number) => self.remove_gone(number),
+                SenderNews::Passed(peer, reason) => {
+                    self.note(MemberEvent::Joined(peer));
+                    self.note(MemberEvent::Left(peer, reason));
+                }
             }
         }
     }
@@ -131,8 +135,7 @@ impl Sender {
     fn remove_gone(&mut self, number: u64) {
         let Some(reader) = self.take(number) else { return };
         let closed = reader.waker.is_closed();
-        let reason =
-            if closed { CloseReason::PeerClosed } else { CloseReason::PeerDied { pid: reader.peer.pid() } };
+        let reason = if closed { CloseReason::PeerClosed } else { died(&reader.peer) };
         self.note(MemberEvent::Left(reader.peer, reason));
     }
 
