@@ -20,7 +20,10 @@ impl Receiver {
     /// [`WaitError::Timeout`]: how many there were. [`WaitError::Closed`]: this handle has left.
     pub fn wait_for_senders(&mut self, count: usize, timeout: Duration) -> Result<usize, WaitError> {
         let deadline = Instant::now().checked_add(timeout);
-        self.disarm();
+        if !timeout.is_zero() {
+            // A sleep that was announced and given up.
+            self.disarm();
+        }
         loop {
             self.check().map_err(WaitError::Closed)?;
             let present = self.sources.len();

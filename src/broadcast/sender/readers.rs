@@ -46,7 +46,10 @@ impl Sender {
     /// [`WaitError::Timeout`]: how many there were. [`WaitError::Closed`]: this handle has left.
     pub fn wait_for_receivers(&mut self, count: usize, timeout: Duration) -> Result<usize, WaitError> {
         let deadline = Instant::now().checked_add(timeout);
-        self.disarm();
+        if !timeout.is_zero() {
+            // A sleep that was announced and given up.
+            self.disarm();
+        }
         loop {
             if let Err(super::room::Stop::Closed(reason)) = self.check() {
                 return Err(WaitError::Closed(reason));
