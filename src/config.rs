@@ -123,7 +123,8 @@ impl Config {
     ///
     /// Looking again at once steals the cache line that the sender is filling; waiting a little makes streams 2 to 5
     /// times faster. It applies after at least 8 messages without a pause, never to request and answer, and delays the
-    /// first message after a burst by that much at most. A [`Group`](crate::Group) waits a quarter of it between two sweeps.
+    /// first message after a burst by that much at most. A [`Group`](crate::Group) waits a quarter of it between two sweeps,
+    /// a receiver of a route or channel four times as long.
     pub fn patience(mut self, pauses: u32) -> Self {
         self.patience = pauses.min(PATIENCE_MAX);
         self

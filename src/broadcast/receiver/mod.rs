@@ -123,7 +123,7 @@ impl Receiver {
             owner: sys::ForkToken::current().map_err(|source| os("set up the fork check", source))?,
             counters: slot.receive_counters(),
             spinner: Spinner::new(config.wait, wait::measure_wake_cost()),
-            patience: config.patience,
+            patience: config.patience.saturating_mul(PATIENCE_TIMES),
             barrier: Barrier::Fence,
             epoll,
             seen_at_wait: 0,
@@ -570,5 +570,8 @@ impl Drop for Receiver {
     }
 }
 
+/// A line that a receiver takes away costs all receivers of the sender, so each leaves the ring alone for longer than the one
+/// receiver of a connection: streams of small messages run a quarter faster.
+const PATIENCE_TIMES: u32 = 4;
 /// Messages that one sender may have before it is the next one's turn.
 const TURN_MESSAGES: u32 = 256;
