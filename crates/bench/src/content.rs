@@ -214,7 +214,9 @@ impl Lengths {
         } else {
             // As many steps for a short message as for a long one: how many it would need the processor cannot guess.
             write_header(buffer, client, seq, header_check(seed, bytes));
-            fill_lines(&mut buffer[..self.max], seed);
+            if self.max > LINE_BYTES {
+                fill_lines(&mut buffer[..self.max], seed);
+            }
         }
         &buffer[..bytes]
     }
